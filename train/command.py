@@ -1,0 +1,124 @@
+"""From a config file and overrides to a run: what `python -m train` does once its words are parsed."""
+
+import importlib.util
+import json
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+import chz
+from chz.blueprint import (
+    ConstructionException,
+    EntrypointHelpException,
+    ExtraneousBlueprintArg,
+    InvalidBlueprintArg,
+    MissingBlueprintArg,
+)
+
+from data.errors import UserError
+from train.experiment import Experiment
+from train.pipeline import Interrupted, Pipeline, run_pipeline
+from train.snapshot import dump
+
+Config = Experiment | Pipeline
+
+# ValueError and TypeError come from a config's own validators.
+REFUSALS = (ConstructionException, ExtraneousBlueprintArg, InvalidBlueprintArg, MissingBlueprintArg, ValueError, TypeError)
+
+
+def read_config(path: Path, overrides: list[str]) -> Config:
+    """The config that a file's get_config() returns, with dotted overrides applied and type-checked."""
+    base = _get_config(path)
+    blueprint = chz.Blueprint(type(base)).apply(chz.beta_to_blueprint_values(base))
+    try:
+        return blueprint.make_from_argv(overrides)
+    except REFUSALS as error:
+        raise UserError(f"{path}: {_one_line(error)}") from error
+
+
+def help_text(config: Config) -> str:
+    try:
+        chz.Blueprint(type(config)).apply(chz.beta_to_blueprint_values(config)).make_from_argv(["--help"])
+    except EntrypointHelpException as text:
+        return str(text)
+    raise RuntimeError("chz printed no help")
+
+
+def describe(config: Config) -> str:
+    """The resolved config, a field a line, as it could be given back on the command line."""
+    lines = []
+    for name, value in chz.beta_to_blueprint_values(config).items():
+        if isinstance(value, type):
+            value = value.__name__
+        elif isinstance(value, tuple) and all(isinstance(v, (int, float, str)) for v in value):
+            value = ",".join(map(str, value))
+        lines.append(f"{name}={value}")
+    return "\n".join(lines)
+
+
+def run_config(config: Config, *, workdir: Path, fork: Path | None = None) -> int:
+    """Trains, reports and says where everything lies. The exit code."""
+    from train.loop import train  # imports jax's heavy parts, which --show and errors do without
+    from train.report import write_pipeline_report, write_report
+    from train.workdir import Workdir
+
+    if isinstance(config, Pipeline):
+        if fork is not None:
+            raise UserError("a pipeline needs no --fork: a changed stage gets a folder of its own")
+        try:
+            run_pipeline(config, workdir=workdir, say=_say)
+        except Interrupted as stop:
+            _say(f"{stop}; the same command goes on")
+            return 0
+        _say(f"report: {write_pipeline_report(workdir)}")
+        return 0
+    if fork is not None:
+        with Workdir(workdir) as original, original.fork(fork) as copy:
+            copy.write_config(dump(config))
+        workdir = fork
+    outcome = train(config, workdir=workdir, say=_say)
+    if not outcome.finished:
+        _say(f"stopped and saved at step {outcome.step} of {config.steps}; the same command goes on")
+        return 0
+    for name, value in sorted(outcome.metrics.items()):
+        _say(f"{name:<32} {value:.5f}")
+    _say(f"report: {write_report(workdir)}")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _get_config(path: Path) -> Config:
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path("configs")
+        near = get_close_matches(path.name, [p.name for p in folder.glob("*.py")], n=1)
+        raise UserError(f"no config file {path}" + (f"; did you mean {folder / near[0]}?" if near else ""))
+    root = Path(__file__).resolve().parent.parent
+    inside = path.resolve().is_relative_to(root)
+    name = ".".join(path.resolve().relative_to(root).with_suffix("").parts) if inside else f"configs.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{path}:{error.lineno}: {error.msg}") from error
+    except ImportError as error:
+        raise UserError(f"{path}: {error}") from error
+    make = getattr(module, "get_config", None)
+    if make is None:
+        raise UserError(f"{path} defines no get_config()")
+    config = make()
+    if not isinstance(config, (Experiment, Pipeline)):
+        raise UserError(f"{path}: get_config() returned a {type(config).__name__}, not an Experiment or Pipeline")
+    json.dumps(dump(config))  # what cannot be stored is refused before anything runs
+    return config
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines if not line.startswith(("Append --help", "No param found", "- ")))[:400]

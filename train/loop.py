@@ -1,0 +1,167 @@
+"""The loop. Its order is its documentation: evaluate, save, stop, next batch, step, log.
+
+Saving before the iterator moves on is what makes resuming exact.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from train import distributed
+from train.checkpoint import Checkpointer
+from train.evaluators import save_curves
+from train.experiment import EarlyStop, Experiment
+from train.log import Logger
+from train.program import Program, State, make_predict
+from train.sharding import put_batch
+from train.snapshot import dump
+from train.workdir import Workdir
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """How a run ended, and its last figures."""
+
+    step: int
+    finished: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def train(experiment: Experiment, *, workdir: Path, say: Say = print) -> Outcome:
+    """Runs `experiment` in `workdir` to its end, from its beginning or from where it stopped."""
+    first = jax.process_index() == 0
+    mesh = experiment.mesh.make()
+    with (
+        Workdir(workdir, access="own" if first else "share") as folder,
+        jax.set_mesh(mesh),
+        distributed.StopRequest(agree_every=experiment.log.every) as stop,
+    ):
+        folder.check_config(dump(experiment), report=say)
+        run = _Run(experiment, folder=folder, mesh=mesh, stop=stop, say=say)
+        try:
+            return run.go()
+        finally:
+            run.close()
+
+
+class _Run:
+    """The parts of one run, from its opening to its end."""
+
+    def __init__(self, experiment: Experiment, *, folder: Workdir, mesh: jax.sharding.Mesh, stop, say: Say):
+        self.experiment, self.folder, self.mesh, self.stop, self.say = experiment, folder, mesh, stop, say
+        source = experiment.source.make()
+        self.batches = experiment.loader.open(
+            source, process_index=jax.process_index(), process_count=jax.process_count()
+        )
+        self.program = Program(experiment, features=self.batches.features, mesh=mesh)
+        folder.write_features(dump(self.batches.features))
+        self.checkpoints = Checkpointer(folder.checkpoints, config=experiment.checkpoint, report=say)
+        self.state, self.start, self.clock = self._begin()
+        self.logger = Logger(
+            folder.path,
+            config=experiment.log,
+            steps=experiment.steps,
+            start=self.start,
+            batch_size=experiment.loader.batch_size,
+        )
+        self.metrics: dict[str, float] = dict(self.clock.pop("metrics", {}))
+
+    def _begin(self) -> tuple[State, int, dict[str, Any]]:
+        """The newest sound checkpoint of the workdir, else the weights that init_from names, else scratch."""
+        found = self.checkpoints.restore(self.program.target())
+        if found is not None:
+            self.batches.set_state(found.iterator)
+            self.say(f"resumed at step {found.step}")
+            return found.state, found.step, dict(found.clock)
+        state = self.program.init(self.experiment.seed)
+        if self.experiment.init_from is not None:
+            state, report = self.experiment.init_from.apply(state)
+            for line in report.lines():
+                self.say(line)
+        return state, 0, {"seconds": 0.0}
+
+    def go(self) -> Outcome:
+        steps, step = self.experiment.steps, self.start
+        begun = time.perf_counter() - self.clock["seconds"]
+        self.say(self._headline())
+        for step in range(self.start, steps + 1):
+            stopping = self.stop.agreed(step)
+            fresh = step > self.start or step == 0
+            evaluated = fresh and not stopping and self._evaluate(step)
+            ended = step == steps or (evaluated and self._patience_is_over())
+            if fresh and (stopping or ended or evaluated or self.checkpoints.due(step)):
+                self.clock["seconds"] = time.perf_counter() - begun
+                self._save(step, evaluated=evaluated, last=ended or stopping)
+            if ended or stopping:
+                break
+            waited = time.perf_counter()
+            batch = next(self.batches)
+            waited = time.perf_counter() - waited
+            self.state, logs = self.program.train_step(self.state, put_batch(batch, mesh=self.mesh))
+            self.logger.train(step + 1, logs, waited=waited)
+        distributed.barrier("end of run")
+        finished = step == steps or self._patience_is_over()
+        return Outcome(step=step, finished=finished, metrics=self.metrics)
+
+    def _headline(self) -> str:
+        sizes = self.program.abstract_state["params"].values()
+        parameters = sum(a.size for a in sizes)
+        model = type(self.experiment.model).__name__
+        devices = f"{self.mesh.size} {jax.devices()[0].platform} device{'s' if self.mesh.size > 1 else ''}"
+        return f"{model}: {parameters:,} parameters on {devices}, {self.experiment.steps} steps into {self.folder.path}"
+
+    def _evaluate(self, step: int) -> bool:
+        """Runs the evaluators whose turn it is."""
+        last = step == self.experiment.steps
+        due = {name: e for name, e in self.experiment.evals.items() if e.due(step, last=last)}
+        if not due:
+            return False
+        predict = make_predict(self.program, self.program.weights(self.state))
+        found: dict[str, float] = {}
+        for name, evaluator in due.items():
+            evaluation = evaluator.run(predict)
+            found |= {f"{name}/{metric}": value for metric, value in evaluation.values.items()}
+            save_curves(self.folder.path, name=name, curves=evaluation.curves)
+        self.logger.evaluation(step, found)
+        self.metrics |= found
+        if self.experiment.early_stop is not None:
+            self.clock["early_stop"] = _judge(self.experiment.early_stop, found, self.clock.get("early_stop"))
+        return True
+
+    def _patience_is_over(self) -> bool:
+        stop = self.experiment.early_stop
+        return stop is not None and self.clock.get("early_stop", {}).get("worse", 0) >= stop.patience
+
+    def _save(self, step: int, *, evaluated: bool, last: bool) -> None:
+        self.logger.flush()  # raises on a loss that is not finite, before it can be saved
+        self.checkpoints.save(
+            step,
+            state=self.state,
+            iterator=self.batches.get_state(),
+            clock={**self.clock, "metrics": self.metrics},
+            config=dump(self.experiment),
+            metrics=self.metrics if evaluated else None,
+            wait=last,
+        )
+
+    def close(self) -> None:
+        self.batches.close()
+        self.logger.close()
+        self.checkpoints.close()
+
+
+def _judge(stop: EarlyStop, metrics: Mapping[str, float], before: dict[str, Any] | None) -> dict[str, Any]:
+    """Best value so far and how many evaluations have passed since."""
+    if stop.metric not in metrics:
+        return before or {"worse": 0}
+    value = metrics[stop.metric]
+    sign = 1.0 if stop.mode == "max" else -1.0
+    if before is None or "best" not in before or sign * (value - before["best"]) > stop.min_delta:
+        return {"best": value, "worse": 0}
+    return {"best": before["best"], "worse": before["worse"] + 1}

@@ -1,0 +1,158 @@
+"""A Pipeline is named stages in one config; each stage reads what earlier ones wrote.
+
+A field of a stage that holds "@encoder/items.npz" means that file of stage `encoder`. A stage is done when its
+folder says so for exactly its config and the configs of all it hangs on; a changed stage gets a new folder, so
+that nothing is overwritten and going back costs nothing.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import chz
+
+from data.errors import UserError
+from train.experiment import Experiment
+from train.snapshot import dump, fingerprint, load
+from train.workdir import Workdir, write_json
+
+Say = Callable[[str], None]
+Results = dict[str, Any]
+
+DONE, SUMMARY = "done.json", "stages.json"
+
+
+@chz.chz
+class Stage:
+    """One step of a pipeline."""
+
+    def run(self, *, out: Path, say: Say) -> Results:
+        """Does the work into folder `out`, which may hold an interrupted attempt, and returns its figures."""
+        raise NotImplementedError(f"{type(self).__name__} does not define run")
+
+
+@chz.chz
+class Train(Stage):
+    """Trains an experiment; the stage's folder is its workdir."""
+
+    experiment: Experiment
+
+    def run(self, *, out: Path, say: Say) -> Results:
+        from train.loop import train  # the loop is heavy and a pipeline is read without it
+
+        outcome = train(self.experiment, workdir=out, say=say)
+        if not outcome.finished:
+            raise Interrupted(f"stopped at step {outcome.step} of {self.experiment.steps}")
+        return dict(outcome.metrics)
+
+
+@chz.chz
+class Compare(Stage):
+    """A table of chosen figures of earlier stages, and what each row gained over the first."""
+
+    title: str
+    rows: Mapping[str, str] = chz.field(doc="label to stage, written as @stage")
+    metrics: tuple[str, ...] = chz.field(doc="figures of those stages, such as test/cold/auc")
+
+    def run(self, *, out: Path, say: Say) -> Results:
+        figures = {label: json.loads((Path(folder) / DONE).read_text())["results"] for label, folder in self.rows.items()}
+        for label, found in figures.items():
+            for metric in self.metrics:
+                if metric not in found:
+                    raise UserError(f"stage of row {label!r} has no figure {metric!r}; it has {', '.join(sorted(found))}")
+        first = next(iter(figures))
+        say(self.title)
+        width = max(map(len, figures))
+        say(" " * width + "".join(f"  {m:>18}" for m in self.metrics))
+        for label, found in figures.items():
+            cells = []
+            for metric in self.metrics:
+                gain = found[metric] - figures[first][metric]
+                cells.append(f"{found[metric]:.4f}" + ("" if label == first else f" ({gain:+.4f})"))
+            say(f"{label:<{width}}" + "".join(f"  {c:>18}" for c in cells))
+        return {f"{label}/{metric}": found[metric] for label, found in figures.items() for metric in self.metrics}
+
+
+@chz.chz
+class Pipeline:
+    stages: Mapping[str, Stage] = chz.field(doc="in the order in which they run")
+
+    @chz.validate
+    def _references_point_back(self):
+        seen: set[str] = set()
+        for name, stage in self.stages.items():
+            for other in references(dump(stage)):
+                if other not in seen:
+                    known = ", ".join(sorted(seen)) or "none"
+                    raise ValueError(f"stage {name!r} refers to @{other}, which no earlier stage is called ({known})")
+            seen.add(name)
+
+
+class Interrupted(Exception):
+    """A stage was asked to stop and saved what it had."""
+
+
+def run_pipeline(pipeline: Pipeline, *, workdir: Path, say: Say = print) -> dict[str, Results]:
+    """Runs what is not done, in order, and returns the figures of every stage."""
+    with Workdir(workdir) as root:
+        root.write_config(dump(pipeline))
+        return _run_stages(pipeline, workdir=root.path, say=say)
+
+
+def _run_stages(pipeline: Pipeline, *, workdir: Path, say: Say) -> dict[str, Results]:
+    marks: dict[str, str] = {}
+    folders: dict[str, Path] = {}
+    figures: dict[str, Results] = {}
+    summary: list[dict[str, Any]] = []
+    for position, (name, stage) in enumerate(pipeline.stages.items(), start=1):
+        stored = dump(stage)
+        marks[name] = fingerprint([stored, {other: marks[other] for other in references(stored)}])
+        out = folders[name] = workdir / f"{name}-{marks[name]}"
+        head = f"[{position}/{len(pipeline.stages)}] {name}"
+        if (out / DONE).is_file():
+            record = json.loads((out / DONE).read_text())
+            say(f"{head}: done before, skipped")
+            status = "skipped"
+        else:
+            say(f"{head}: {type(stage).__name__}")
+            out.mkdir(exist_ok=True)
+            begun = time.perf_counter()
+            results = load(_with_folders(stored, folders)).run(out=out, say=lambda line: say(f"    {line}"))
+            record = {"seconds": round(time.perf_counter() - begun, 2), "results": results}
+            write_json(out / DONE, value=record)
+            status = "ran"
+            say(f"{head}: {record['seconds']:.1f} s")
+        _point(workdir / name, out)
+        figures[name] = record["results"]
+        summary.append({"name": name, "kind": type(stage).__name__, "status": status, "folder": out.name, **record})
+        write_json(workdir / SUMMARY, value=summary)
+    return figures
+
+
+def references(stored: Any) -> list[str]:
+    """Names of the stages that a stored stage refers to, in order of appearance."""
+    if isinstance(stored, str):
+        return [stored[1:].split("/")[0]] if stored.startswith("@") else []
+    values = stored.values() if isinstance(stored, dict) else stored if isinstance(stored, list) else ()
+    found = [name for value in values for name in references(value)]
+    return list(dict.fromkeys(found))
+
+
+def _with_folders(stored: Any, folders: Mapping[str, Path]) -> Any:
+    if isinstance(stored, str) and stored.startswith("@"):
+        name, _, rest = stored[1:].partition("/")
+        return str(folders[name] / rest)
+    if isinstance(stored, dict):
+        return {k: _with_folders(v, folders) for k, v in stored.items()}
+    if isinstance(stored, list):
+        return [_with_folders(v, folders) for v in stored]
+    return stored
+
+
+def _point(link: Path, target: Path) -> None:
+    """`link` leads to the folder of the stage's present config."""
+    if link.is_symlink():
+        link.unlink()
+    link.symlink_to(target.name)

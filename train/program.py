@@ -1,0 +1,260 @@
+"""A run's computations as pure functions of plain dicts, each jitted once.
+
+State is {"step", "key", "params", "stats", "opt", "rows", "ema"}; params and stats are flat dicts from a
+parameter's path to its array, since plain dicts cost a twentieth of the dispatch of module objects.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from data.errors import UserError
+from data.features import Features
+from modules.base import Batch, Outputs
+from modules.layers.rows import RowTape, use_tape
+from train.experiment import Experiment
+from train.rowwise import merge_rows
+from train.sharding import batch_sharding
+from train.tasks.base import Logs, Predictions
+
+State = dict[str, Any]
+Weights = Mapping[str, Mapping[str, jax.Array]]
+Reads = list[tuple[str, jax.Array]]
+
+
+class Program:
+    """init, train_step and predict of one experiment, on one mesh."""
+
+    def __init__(self, experiment: Experiment, *, features: Features, mesh: jax.sharding.Mesh):
+        self.experiment, self.features, self.mesh = experiment, features, mesh
+        self.optimizer = experiment.optimizer
+        abstract = nnx.eval_shape(lambda: experiment.model.make(features, rngs=nnx.Rngs(0)))
+        for path, node in nnx.iter_graph(abstract):
+            if isinstance(node, nnx.Variable):
+                node.set_metadata(path=_name(path))
+        self._graph, self._params, self._stats = nnx.split(abstract, nnx.Param, ...)
+        shapes = _values(self._params)
+        self.row_tables = frozenset(self.optimizer.row_params(shapes))
+        self.tx = self.optimizer.make(
+            {p: s for p, s in shapes.items() if p not in self.row_tables}, steps=experiment.steps
+        )
+        self._schedule = self.optimizer.schedule(experiment.steps)
+        self._row_lr = self.optimizer.lr_scales(shapes)
+        self.abstract_state: State = jax.eval_shape(self._init, jax.random.key_data(jax.random.key(0)))
+        self.state_sharding = experiment.mesh.shardings(self.abstract_state, mesh=mesh)
+        self._train_step = jax.jit(self._step, donate_argnums=0, out_shardings=(self.state_sharding, None))
+        self.predict = jax.jit(self._predict)
+
+    # -- state ---------------------------------------------------------------------------------------------
+
+    def init(self, seed: int) -> State:
+        """A fresh state, made where it will live."""
+        key = jax.random.key_data(jax.random.key(seed))
+        return jax.jit(self._init, out_shardings=self.state_sharding)(key)
+
+    def target(self) -> State:
+        """Shapes and placement of the state, for restoring into."""
+        return jax.tree.map(
+            lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), self.abstract_state, self.state_sharding
+        )
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {path: tuple(a.shape) for path, a in self.abstract_state["params"].items()}
+
+    def weights(self, state: State) -> dict[str, dict[str, jax.Array]]:
+        """What evaluation and serving read: averaged parameters where the run keeps an average."""
+        return {"params": {**state["params"], **state["ema"]}, "stats": state["stats"]}
+
+    def _init(self, key: jax.Array) -> State:
+        init_key, run_key = jax.random.split(jax.random.wrap_key_data(key))
+        model = self.experiment.model.make(self.features, rngs=nnx.Rngs(init_key))
+        _, params, stats = nnx.split(model, nnx.Param, ...)
+        params = _values(params)
+        dense = {path: p for path, p in params.items() if path not in self.row_tables}
+        return {
+            "step": jnp.zeros((), jnp.int32),
+            "key": jax.random.key_data(run_key),
+            "params": params,
+            "stats": _values(stats),
+            "opt": self.tx.init(dense),
+            "rows": {path: self.optimizer.row_rule.init(params[path]) for path in sorted(self.row_tables)},
+            "ema": dict(dense) if self.optimizer.ema is not None else {},
+        }
+
+    # -- forward -------------------------------------------------------------------------------------------
+
+    def _forward(self, params: Mapping[str, Any], stats: Mapping[str, Any], batch: Batch, key) -> tuple[Outputs, dict]:
+        """Outputs, and the running statistics after them."""
+        cast = functools.partial(_cast, dtype=jnp.dtype(self.experiment.precision))
+        model = nnx.merge(self._graph, _filled(self._params, cast(params)), _filled(self._stats, stats))
+        rngs = None if key is None else nnx.Rngs(key)
+        outputs = model(cast(batch), rngs=rngs)
+        _, _, after = nnx.split(model, nnx.Param, ...)
+        return _cast(outputs, dtype=jnp.dtype("float32")), _values(after)
+
+    def _predict(self, weights: Weights, batch: Batch) -> Predictions:
+        outputs, _ = self._forward(weights["params"], weights["stats"], batch, None)
+        return self.experiment.task.predict(outputs, batch)
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def train_step(self, state: State, batch: Batch) -> tuple[State, Logs]:
+        """One update. The state is donated: use the one that comes back."""
+        return self._train_step(state, batch)
+
+    def _step(self, state: State, batch: Batch) -> tuple[State, Logs]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state["key"]), state["step"])
+        grads, reads, stats, logs = self._gradients(state, batch, key)
+        merged = self._merge_reads(state, reads)
+        clip = self.optimizer.clip_norm
+        squares = optax.tree.norm(grads, squared=True) + sum(jnp.sum(jnp.square(m.grads)) for m in merged.values())
+        norm = jnp.sqrt(squares)
+        if clip is not None:
+            factor = jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
+            grads = jax.tree.map(lambda g: g * factor, grads)
+            merged = {path: m.scaled(factor) for path, m in merged.items()}
+        dense = {path: p for path, p in state["params"].items() if path not in self.row_tables}
+        updates, opt = self.tx.update(grads, state["opt"], dense)
+        params, rows = dict(optax.apply_updates(dense, updates)), {}
+        ema = self._average(state["ema"], params)
+        lr = self._schedule(state["step"])
+        for path, row_grads in merged.items():
+            params[path], rows[path] = self.optimizer.row_rule.update(
+                state["params"][path], state["rows"][path], row_grads, lr=lr * self._row_lr[path]
+            )
+        new = {**state, "step": state["step"] + 1, "params": params, "stats": stats, "opt": opt, "rows": rows, "ema": ema}
+        return new, {**logs, "grad_norm": norm, "lr": lr}
+
+    def _average(self, ema: dict[str, jax.Array], params: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        decay = self.optimizer.ema
+        return {path: decay * old + (1 - decay) * params[path] for path, old in ema.items()}
+
+    def _gradients(self, state: State, batch: Batch, key) -> tuple[dict, Reads, dict, Logs]:
+        """Dense gradients, (table, ids, row gradients) of every read, new statistics, logs."""
+        parts = self.optimizer.accumulate
+        if parts == 1:
+            return self._micro_gradients(state["params"], state["stats"], batch, key)
+        size = next(iter(batch.values())).shape[0]
+        if size % parts:
+            raise UserError(f"batch of {size} does not divide into optimizer.accumulate={parts} micro-batches")
+        # Strided, so that each micro-batch keeps its share of every device's rows.
+        micro = {n: jnp.swapaxes(a.reshape(size // parts, parts, *a.shape[1:]), 0, 1) for n, a in batch.items()}
+
+        def body(carry, part):
+            grads, stats, index = carry
+            new, reads, stats, logs = self._micro_gradients(
+                state["params"], stats, part, jax.random.fold_in(key, index)
+            )
+            carry = (jax.tree.map(jnp.add, grads, new), stats, index + 1)
+            return carry, ({str(i): read[1:] for i, read in enumerate(reads)}, logs)
+
+        dense = {path: p for path, p in state["params"].items() if path not in self.row_tables}
+        paths = [path for path, _ in self._record(state["params"], state["stats"], {n: a[0] for n, a in micro.items()}, key)]
+        zero = (jax.tree.map(jnp.zeros_like, dense), state["stats"], 0)
+        (grads, stats, _), (stacked, logs) = jax.lax.scan(body, zero, micro)
+        grads = jax.tree.map(lambda g: g / parts, grads)
+        reads = [
+            (path, ids.reshape(-1), g.reshape(-1, g.shape[-1]) / parts)
+            for path, (ids, g) in zip(paths, (stacked[str(i)] for i in range(len(paths))), strict=True)
+        ]
+        return grads, reads, stats, jax.tree.map(lambda v: v.mean(0), logs)
+
+    def _micro_gradients(self, params, stats, batch: Batch, key) -> tuple[dict, list, dict, Logs]:
+        recorded = self._record(params, stats, batch, key)
+        rows = [params[path][ids] for path, ids in recorded]
+        dense = {path: p for path, p in params.items() if path not in self.row_tables}
+        cast = functools.partial(_cast, dtype=jnp.dtype(self.experiment.precision))
+
+        def loss_fn(dense, rows):
+            absent = {path: _Absent(params[path], path) for path in self.row_tables}
+            with use_tape(RowTape(self.row_tables, rows=cast(rows))):
+                outputs, new_stats = self._forward({**dense, **absent}, stats, batch, key)
+            loss, logs = self.experiment.task.loss(outputs, batch)
+            return loss, (new_stats, logs)
+
+        (grads, row_grads), (new_stats, logs) = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)(dense, rows)
+        reads = [
+            (path, ids.reshape(-1), g.reshape(-1, g.shape[-1]))
+            for (path, ids), g in zip(recorded, row_grads, strict=True)
+        ]
+        return grads, reads, new_stats, logs
+
+    def _record(self, params, stats, batch: Batch, key) -> Reads:
+        """The ids that the forward pass reads of each row-sparse table; its arithmetic is dead code to XLA."""
+        if not self.row_tables:
+            return []
+        with use_tape(RowTape(self.row_tables)) as tape:
+            self._forward(params, stats, batch, key)
+        return tape.reads
+
+    def _merge_reads(self, state: State, reads: list) -> dict[str, Any]:
+        """Per table, the gradients of all its reads with those of equal ids summed."""
+        merged = {}
+        for path in sorted(self.row_tables):
+            ids = [i for p, i, _ in reads if p == path]
+            if not ids:
+                raise UserError(f"optimizer.rows names {path!r}, but the model never reads its rows")
+            grads = jnp.concatenate([g for p, _, g in reads if p == path])
+            merged[path] = merge_rows(state["rows"][path], ids=jnp.concatenate(ids), grads=grads)
+        return merged
+
+
+def make_predict(program: Program, weights: Weights):
+    """Host batch to host predictions, by the one forward that evaluation, export and scoring share."""
+    placement = batch_sharding(program.mesh)
+    shards = program.mesh.shape["data"]
+    used = {name for feature in program.features for name in feature.arrays()}
+
+    def predict(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        rows = len(next(iter(batch.values())))
+        placed = placement if rows % shards == 0 else jax.sharding.NamedSharding(program.mesh, jax.P())
+        inputs = jax.device_put({n: np.asarray(a) for n, a in batch.items() if n in used}, placed)
+        return jax.device_get(program.predict(weights, inputs))
+
+    return predict
+
+
+class _Absent:
+    """Stands where a row-sparse table would: its rows are on the tape, and any other use is an error."""
+
+    def __init__(self, table: jax.Array, path: str):
+        self.shape, self.dtype, self.ndim = table.shape, table.dtype, table.ndim
+        self._path = path
+
+    def _refuse(self, *_: Any):
+        raise UserError(
+            f"optimizer.rows keeps {self._path!r} row-sparse, but the model reads the whole table; take it out of optimizer.rows"
+        )
+
+    __getitem__ = __array__ = __jax_array__ = __matmul__ = __rmatmul__ = __mul__ = __add__ = T = _refuse
+
+
+def _name(path: tuple) -> str:
+    return "/".join(str(part) for part in path)
+
+
+def _values(state: nnx.State) -> dict[str, Any]:
+    return {_name(path): variable.get_value() for path, variable in nnx.to_flat_state(state)}
+
+
+def _filled(template: nnx.State, values: Mapping[str, Any]) -> nnx.State:
+    """`template` with the values of a flat dict in place of its own."""
+    return nnx.from_flat_state(
+        [(path, variable.replace(values[_name(path)])) for path, variable in nnx.to_flat_state(template)]
+    )
+
+
+def _cast(tree: Any, *, dtype: jnp.dtype) -> Any:
+    """Floating arrays as `dtype`, everything else as it is."""
+
+    def one(leaf):
+        floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf.astype(dtype) if floating and leaf.dtype != dtype and not isinstance(leaf, _Absent) else leaf
+
+    return jax.tree.map(one, tree)
