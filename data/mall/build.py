@@ -1,0 +1,60 @@
+"""Catalogue and log of a mall, built once per process and config."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from data.errors import UserError
+from data.mall.config import Mall
+from data.mall.events import Log, Table, join, simulate
+from data.mall.latents import Catalogue, catalogue
+
+IN_MEMORY = 20_000_000
+
+
+@dataclass(frozen=True)
+class Built:
+    mall: Mall
+    shop: Catalogue
+    log: Log
+
+
+@lru_cache(maxsize=4)
+def shop_of(mall: Mall) -> Catalogue:
+    return catalogue(mall)
+
+
+@lru_cache(maxsize=2)
+def build(mall: Mall) -> Built:
+    size = mall.dims
+    rows = mall.n_users * size.sessions * size.requests * size.slate
+    if rows > IN_MEMORY:
+        raise UserError(
+            f"a mall of {rows:,} impressions does not fit in memory: write it with "
+            f"`python -m data build mall --size {mall.size} --out DIR` and read it as Parquet, or lower users="
+        )
+    shop = shop_of(mall)
+    parts = [simulate(mall, shop=shop, shard=s) for s in range(mall.shards)]
+    log = Log(
+        requests=join([p.requests for p in parts]),
+        impressions=join([p.impressions for p in parts]),
+        actions=join([p.actions for p in parts]),
+    )
+    return Built(mall, shop, log)
+
+
+def pointers(actions: Table, *, user: np.ndarray, time: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end in `actions` of each (user, time)'s past: rows of that user strictly before that time."""
+    span = np.int64(1) << 32
+    key = actions["user"].astype(np.int64) * span + actions["time"]
+    start = np.searchsorted(actions["user"], np.arange(users))[user]
+    return start, np.searchsorted(key, user.astype(np.int64) * span + time, side="left")
+
+
+def windows(values: np.ndarray, *, start: np.ndarray, end: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The newest `length` of values[start:end], oldest first and padded with 0 at the end; and how many they are."""
+    count = np.minimum(end - start, length)
+    at = (end - count)[:, None] + np.arange(length)[None, :]
+    inside = np.arange(length)[None, :] < count[:, None]
+    return np.where(inside, values[np.minimum(at, len(values) - 1)], 0), count.astype(np.int32)

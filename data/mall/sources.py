@@ -1,0 +1,277 @@
+"""The mall's sources: click rows, sequences, two-tower rows, products, image-title pairs."""
+
+from typing import Literal
+
+import chz
+import numpy as np
+
+from data.features import FIRST, Categorical, Dense, Features, Group, Image, Label, Numeric, Sequence, Text, Time, Truth
+from data.mall.build import Built, build, pointers, shop_of, windows
+from data.mall.config import DAY, Mall
+from data.mall.latents import Catalogue
+from data.mall.rng import uniforms
+from data.mall.users import SEGMENTS
+from data.mall.vectors import read_vectors
+from data.mall.views.image import SIDE, images
+from data.mall.views.title import LENGTH, titles
+from data.mall.views.words import lexicon
+from data.sources import InMemory, Rows, SourceConfig
+
+Split = Literal["train", "valid", "test"]
+
+
+def _id(name: str, count: int, *, role: str, share: str | None = None) -> Categorical:
+    return Categorical(name=name, role=role, rows=FIRST + count, share=share)
+
+
+def _item_features(mall: Mall, shop: Catalogue) -> tuple:
+    return (
+        _id("item", mall.n_items, role="item"),
+        _id("category", shop.leaves, role="item"),
+        _id("brand", mall.dims.brands, role="item"),
+        Numeric(name="price", role="item", transform="standard", mean=3.5, scale=1.2),
+    )
+
+
+def _item_columns(shop: Catalogue, items: np.ndarray) -> Rows:
+    return {
+        "item": FIRST + items,
+        "category": FIRST + shop.leaf[items],
+        "brand": FIRST + shop.spu_brand[shop.spu[items]],
+        "price": (shop.price[items] - 3.5) / 1.2,
+    }
+
+
+def _history_features(mall: Mall, shop: Catalogue, length: int) -> tuple:
+    item = _id("item", mall.n_items, role="user")
+    category = _id("category", shop.leaves, role="user")
+    return (
+        Sequence(name="history", role="user", of=item, length=length),
+        Sequence(name="history_category", role="user", of=category, length=length),
+    )
+
+
+class WithHistory(InMemory):
+    """Columns in memory; histories (and content vectors) are gathered when rows are taken."""
+
+    def __init__(
+        self, columns: Rows, *, features: Features, built: Built, length: int, vectors: np.ndarray | None = None
+    ):
+        lazy = [n for n in ("history", "history_category", "content", "history_content") if n in features]
+        super().__init__(columns, features=features.without(*lazy))
+        self.features, self._lazy = features, lazy
+        self._length, self._vectors = length, vectors
+        self._past = (FIRST + built.log.actions["item"]).astype(np.int32)
+        self._past_leaf = (FIRST + built.shop.leaf[built.log.actions["item"]]).astype(np.int32)
+        self._start, self._end = pointers(
+            built.log.actions, user=columns["_user"], time=columns["_time"], users=built.mall.n_users
+        )
+
+    def __getitem__(self, index: int) -> Rows:
+        return {name: column[0] for name, column in self.take(np.array([index])).items()}
+
+    def take(self, indices: np.ndarray) -> Rows:
+        rows = super().take(indices)
+        where = {"start": self._start[indices], "end": self._end[indices], "length": self._length}
+        items, count = windows(self._past, **where)
+        rows["history"], rows["history/length"] = items, count
+        rows["history_category"], rows["history_category/length"] = windows(self._past_leaf, **where)
+        if "content" in self._lazy:
+            rows["content"] = self._vectors[rows["item"]]
+        if "history_content" in self._lazy:
+            rows["history_content"], rows["history_content/length"] = self._vectors[items], count
+        return rows
+
+
+@chz.chz
+class MallClicks(SourceConfig):
+    """One row per impression, by time: train, then valid, then test."""
+
+    mall: Mall = chz.field(default_factory=Mall)
+    split: Split = "train"
+    history: int = chz.field(default=50, doc="past actions kept, the newest")
+    content: str | None = chz.field(default=None, doc="npz or parquet file of item vectors: id, vector")
+    content_history: bool = chz.field(default=False, doc="also the vectors of the history")
+
+    def make(self) -> WithHistory:
+        built = build(self.mall)
+        mall, shop, log = built.mall, built.shop, built.log.impressions
+        start, end = mall.period(self.split)
+        keep = np.flatnonzero((log["time"] >= start) & (log["time"] < end))
+        row = {name: column[keep] for name, column in log.items()}
+        vectors = read_vectors(self.content, rows=FIRST + mall.n_items) if self.content else None
+        columns = {
+            **_item_columns(shop, row["item"]),
+            "user": FIRST + row["user"],
+            "segment": FIRST + row["segment"],
+            "query": np.where(row["query"] >= 0, FIRST + row["query"], 0),
+            "position": FIRST + row["slot"],
+            "hour": FIRST + row["time"] // 3600 % 24,
+            "item_age": np.log1p(np.minimum(row["time"] - shop.arrival[row["item"]], 28 * DAY) / DAY),
+            "click": row["click"],
+            "true_ctr": row["true_ctr"],
+            "relevance": row["relevance"],
+            "propensity": row["propensity"],
+            "is_cold": shop.arrival[row["item"]] >= mall.period("train")[1],
+            "user_group": row["user"],
+            "time": row["time"],
+            "_user": row["user"],
+            "_time": row["time"],
+        }
+        features = self._features(mall, shop, dim=0 if vectors is None else vectors.shape[1])
+        return WithHistory(columns, features=features, built=built, length=self.history, vectors=vectors)
+
+    def _features(self, mall: Mall, shop: Catalogue, *, dim: int) -> Features:
+        content: tuple = (Dense(name="content", role="item", dim=dim),) if dim else ()
+        if dim and self.content_history:
+            vector = Dense(name="content", role="user", dim=dim)
+            content += (Sequence(name="history_content", role="user", of=vector, length=self.history),)
+        return Features(
+            all=(
+                *_item_features(mall, shop),
+                Numeric(name="item_age", role="item", transform="log1p"),
+                _id("user", mall.n_users, role="user"),
+                _id("segment", SEGMENTS, role="user"),
+                _id("query", shop.leaves, role="context"),
+                _id("position", mall.dims.slate, role="context"),
+                _id("hour", 24, role="context"),
+                *_history_features(mall, shop, self.history),
+                *content,
+                Label(name="click"),
+                Truth(name="true_ctr"),
+                Truth(name="relevance"),
+                Truth(name="propensity"),
+                Truth(name="is_cold"),
+                Group(name="user_group"),
+                Time(name="time"),
+            )
+        )
+
+
+@chz.chz
+class MallSequences(SourceConfig):
+    """One row per user: what was viewed and clicked, each item once. The last two are for valid and test."""
+
+    mall: Mall = chz.field(default_factory=Mall)
+    split: Split = "train"
+    max_len: int = 50
+
+    def make(self) -> InMemory:
+        built = build(self.mall)
+        user, item = built.log.actions["user"], built.log.actions["item"]
+        _, first = np.unique(user * np.int64(self.mall.n_items) + item, return_index=True)
+        first.sort()
+        user, item = user[first], (item[first] + FIRST).astype(np.int32)
+        bounds = np.searchsorted(user, np.arange(self.mall.n_users + 1))
+        end = bounds[1:] - {"train": 2, "valid": 2, "test": 1}[self.split]
+        keep = end - bounds[:-1] >= 2
+        start, end = bounds[:-1][keep], end[keep]
+        history, count = windows(item, start=start, end=end, length=self.max_len)
+        inner = _id("item", self.mall.n_items, role="user")
+        features = Features(all=(Sequence(name="history", role="user", of=inner, length=self.max_len),))
+        columns = {"history": history, "history/length": count, "user": np.flatnonzero(keep)}
+        if self.split != "train":
+            features = features.plus(Label(name="target", type="class"))
+            columns["target"] = item[end]
+        return InMemory(columns, features=features.plus(Group(name="user")))
+
+
+@chz.chz
+class MallQueries(SourceConfig):
+    """Clicked impressions as pairs of user and item, with the item's log share of the training clicks."""
+
+    mall: Mall = chz.field(default_factory=Mall)
+    split: Split = "train"
+    history: int = 50
+
+    def make(self) -> WithHistory:
+        built = build(self.mall)
+        mall, shop, log = built.mall, built.shop, built.log.impressions
+        start, end = mall.period(self.split)
+        keep = np.flatnonzero((log["time"] >= start) & (log["time"] < end) & log["click"])
+        train = log["item"][log["click"] & (log["time"] < mall.period("train")[1])]
+        share = np.bincount(train, minlength=mall.n_items) + 1.0
+        logq = np.log(share / share.sum())
+        user, item, time = log["user"][keep], log["item"][keep], log["time"][keep]
+        columns = {
+            **_item_columns(shop, item),
+            "user": FIRST + user,
+            "segment": FIRST + log["segment"][keep],
+            "query": np.where(log["query"][keep] >= 0, FIRST + log["query"][keep], 0),
+            "item_logq": logq[item],
+            "is_cold": shop.arrival[item] >= mall.period("train")[1],
+            "user_group": user,
+            "time": time,
+            "_user": user,
+            "_time": time,
+        }
+        features = Features(
+            all=(
+                _id("user", mall.n_users, role="user"),
+                _id("segment", SEGMENTS, role="user"),
+                _id("query", shop.leaves, role="user"),
+                *_history_features(mall, shop, self.history),
+                *_item_features(mall, shop),
+                Truth(name="item_logq"),
+                Truth(name="is_cold"),
+                Group(name="user_group"),
+                Time(name="time"),
+            )
+        )
+        return WithHistory(columns, features=features, built=built, length=self.history)
+
+
+class Products:
+    """Listings with their views, rendered when taken."""
+
+    def __init__(self, mall: Mall, *, items: np.ndarray, features: Features):
+        self.features = features
+        self._mall, self._shop, self._items = mall, shop_of(mall), items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Rows:
+        return {name: column[0] for name, column in self.take(np.array([index])).items()}
+
+    def take(self, indices: np.ndarray) -> Rows:
+        items = self._items[indices]
+        columns: Rows = {**_item_columns(self._shop, items), "spu": self._shop.spu[items]}
+        columns["image"] = images(self._mall, shop=self._shop, items=items)
+        columns["title"], columns["title/length"] = titles(self._mall, shop=self._shop, items=items)
+        declared = self.features.arrays()
+        return {name: columns[name].astype(dtype, copy=False) for name, (_, dtype) in declared.items()}
+
+
+def _view_features(mall: Mall) -> tuple:
+    return (
+        Image(name="image", role="item", height=SIDE, width=SIDE),
+        Text(name="title", role="item", tokens=lexicon(mall).tokens, length=LENGTH),
+        Label(name="spu", type="class"),
+    )
+
+
+@chz.chz
+class MallProducts(SourceConfig):
+    """Every listing once, in order of its id."""
+
+    mall: Mall = chz.field(default_factory=Mall)
+
+    def make(self) -> Products:
+        features = Features(all=(*_item_features(self.mall, shop_of(self.mall)), *_view_features(self.mall)))
+        return Products(self.mall, items=np.arange(self.mall.n_items), features=features)
+
+
+@chz.chz
+class MallPairs(SourceConfig):
+    """Image and title of one listing; 80, 10 and 10 percent of the products, so that no product is in two splits."""
+
+    mall: Mall = chz.field(default_factory=Mall)
+    split: Split = "train"
+
+    def make(self) -> Products:
+        shop = shop_of(self.mall)
+        u = uniforms(self.mall.seed, name="pair split", ids=shop.spu, draws=1)[:, 0]
+        low, high = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}[self.split]
+        items = np.flatnonzero((u >= low) & (u < high))
+        return Products(self.mall, items=items, features=Features(all=_view_features(self.mall)))

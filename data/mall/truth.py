@@ -1,0 +1,61 @@
+"""The click law: what a user feels about an item at a moment, before any bias of exposure."""
+
+import numpy as np
+
+from data.mall.config import Mall
+from data.mall.latents import Catalogue
+from data.mall.rng import sigmoid
+from data.mall.users import Users
+
+
+def affinity(people: Users, *, shop: Catalogue, items: np.ndarray, now: np.ndarray, horizon: int):
+    """Interest weight of each item's leaf [u, c] and agreement with the user's style wish in it [u, c].
+
+    einsum, not matmul: BLAS sums in an order that depends on its threads, and equal seeds must give equal bytes.
+    """
+    same = shop.leaf[items][:, :, None] == people.leaf[:, None, :]  # [u, c, k]
+    weight = (same * people.weights(now, horizon=horizon)[:, None, :]).sum(-1)
+    style = shop.spu_style[shop.spu[items]]  # [u, c, d]
+    agree = np.einsum("ucd,ukd->uck", style, people.wish)
+    known = same.sum(-1)
+    return weight, (same * agree).sum(-1) / np.maximum(known, 1)
+
+
+def relevance_logit(
+    mall: Mall,
+    *,
+    shop: Catalogue,
+    people: Users,
+    items: np.ndarray,
+    now: np.ndarray,
+    session_leaf: np.ndarray,
+    query_leaf: np.ndarray,
+    last: np.ndarray,
+) -> np.ndarray:
+    """[u, c]; sigmoid of it is the true relevance."""
+    taste = mall.taste
+    weight, agree = affinity(people, shop=shop, items=items, now=now, horizon=mall.horizon)
+    spu = shop.spu[items]
+    leaf = shop.leaf[items]
+    known = weight > 0
+    liked = shop.spu_attributes[spu] == people.favourite[:, None, :]
+    follows = (shop.successors[last][:, None, :] == items[:, :, None]).any(-1)
+    apart = np.abs(shop.price_level[items] - people.price[:, None]) * people.thrift[:, None]
+    return (
+        taste.base
+        + taste.interest * (known + weight)
+        + taste.style * agree
+        + taste.appeal * shop.spu_appeal[spu]
+        + taste.quality * shop.spu_quality[spu]
+        + taste.luck * shop.luck[items]
+        - taste.price * (apart - 0.8)
+        + taste.attributes * liked.sum(-1)
+        + taste.session * (leaf == session_leaf[:, None])
+        + taste.successor * follows
+        + taste.novelty * ~known * people.novelty[:, None]
+        - taste.query * ((query_leaf >= 0)[:, None] & (leaf != query_leaf[:, None]))
+    )
+
+
+def relevance(logit: np.ndarray) -> np.ndarray:
+    return sigmoid(logit)

@@ -1,0 +1,116 @@
+"""Page image: shape by category, colour by theme and colour attribute, texture by pattern, brand mark, seller's clutter."""
+
+import numpy as np
+
+from data.mall.config import Mall
+from data.mall.latents import Catalogue
+from data.mall.rng import normals, uniforms
+
+SIDE = 32
+SHAPES = 8
+
+
+def images(mall: Mall, *, shop: Catalogue, items: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """[n, side, side, 3] uint8; an item's picture depends on nothing but the item."""
+    items = np.asarray(items)
+    spu = shop.spu[items]
+    jitter = normals(mall.seed, name="image", ids=items, draws=4)
+    line = np.linspace(-1.0, 1.0, side)
+    y, x = line[None, :, None], line[None, None, :]
+    dx, dy = 0.1 * jitter[:, 0, None, None], 0.1 * jitter[:, 1, None, None]
+    scale = (0.62 + 0.05 * jitter[:, 2])[:, None, None]
+    u, v = (x - dx) / scale, (y - dy) / scale
+    inside = _shape(u, v, leaf=shop.leaf[items], top=shop.leaf_top[shop.leaf[items]])
+    body = _paint(shop, spu=spu, u=u, v=v)
+    canvas = _background(mall, shop=shop, items=items, x=x, y=y)
+    canvas = np.where(inside[..., None], body, canvas)
+    canvas = _mark(mall, shop=shop, spu=spu, canvas=canvas)
+    canvas = _clutter(mall, shop=shop, items=items, canvas=canvas)
+    light = 1.0 + 0.06 * jitter[:, 3, None, None, None]
+    return np.clip(canvas * light * 255.0, 0, 255).astype(np.uint8)
+
+
+def _shape(u: np.ndarray, v: np.ndarray, *, leaf: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """The family is the department's, the proportions are the leaf's."""
+    kind = (top % SHAPES)[:, None, None]
+    wide = (0.65 + 0.35 * ((leaf * 7) % 5) / 4.0)[:, None, None]
+    cut = ((leaf * 3) % 4)[:, None, None]
+    u = u / wide
+    r = np.sqrt(u * u + v * v)
+    angle = np.arctan2(v, u)
+    shapes = [
+        r < 0.95,
+        (np.abs(u) < 0.85) & (np.abs(v) < 0.85),
+        (v > -0.9) & (v < 0.9) & (np.abs(u) < 0.15 + 0.42 * (v + 0.9)),
+        (np.abs(u) < np.where(v < -0.25, 0.28, 0.7)) & (np.abs(v) < 0.95),
+        (r < 0.95) & (r > 0.5),
+        r < 0.62 + 0.3 * np.cos(5 * angle),
+        (np.abs(u) < 0.3) & (np.abs(v) < 0.95) | (np.abs(v) < 0.3) & (np.abs(u) < 0.95),
+        (np.abs(u) + np.abs(v)) < 1.0,
+    ]
+    inside = np.select([kind == k for k in range(SHAPES)], shapes)
+    hole = np.select(
+        [cut == 1, cut == 2, cut == 3],
+        [(np.abs(v) < 0.1) & (np.abs(u) < 0.35), r < 0.22, (v > 0.45) & (np.abs(u) < 0.12)],
+        False,
+    )
+    return inside & ~hole
+
+
+def _paint(shop: Catalogue, *, spu: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Hue from the colour attribute and the theme, saturation and value from style, texture from the pattern."""
+    style = shop.spu_style[spu]
+    attributes = shop.spu_attributes[spu]
+    along = np.einsum("sd,td->st", style, shop.themes)
+    hue = (shop.spu_theme[spu] / 6.0 + attributes[:, 0] / 8.0 * 0.12 + 0.02 * style[:, 6]) % 1.0
+    colour = _hsv(hue, 0.75 + 0.25 * np.tanh(style[:, 7]), 0.72 + 0.12 * np.tanh(shop.spu_appeal[spu]))
+    second = _hsv((hue + 0.12 + 0.1 * along[:, 0]) % 1.0, np.full(len(spu), 0.55), np.full(len(spu), 0.95))
+    freq = (4.0 + 1.5 * np.tanh(style[:, 8]))[:, None, None]
+    pattern = attributes[:, 1, None, None]
+    stripes = np.sin(freq * np.pi * (u + 0.35 * v)) > 0.2
+    checks = (np.sin(freq * np.pi * u) * np.sin(freq * np.pi * v)) > 0
+    dots = (np.sin(freq * np.pi * u) > 0.3) & (np.sin(freq * np.pi * v) > 0.3)
+    ink = np.select([pattern == 1, pattern == 2, pattern == 3], [stripes, checks, dots], False)
+    shade = (1.0 - 0.18 * (u * 0.7 + v))[..., None]
+    return np.where(ink[..., None], second[:, None, None], colour[:, None, None]) * shade
+
+
+def _background(mall: Mall, *, shop: Catalogue, items: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A seller photographs everything before the same wall."""
+    wall = uniforms(mall.seed, name="wall", ids=shop.seller[items], draws=5)
+    base = 0.78 + 0.2 * wall[:, :3]
+    slope = (0.12 * (wall[:, 3, None, None] - 0.5) * x + 0.12 * (wall[:, 4, None, None] - 0.5) * y)[..., None]
+    return base[:, None, None, :] + slope
+
+
+def _mark(mall: Mall, *, shop: Catalogue, spu: np.ndarray, canvas: np.ndarray) -> np.ndarray:
+    """A 3 by 3 glyph of the brand in the lower right corner."""
+    side = canvas.shape[1]
+    cell = max(1, side // 16)
+    glyph = uniforms(mall.seed, name="glyph", ids=shop.spu_brand[spu], draws=12)
+    bits = np.kron(glyph[:, :9].reshape(-1, 3, 3) > 0.45, np.ones((cell, cell), bool))
+    ink = 0.15 + 0.4 * glyph[:, 9:]
+    corner = slice(side - 3 * cell - 1, side - 1)
+    canvas[:, corner, corner] = np.where(bits[..., None], ink[:, None, None], canvas[:, corner, corner])
+    return canvas
+
+
+def _clutter(mall: Mall, *, shop: Catalogue, items: np.ndarray, canvas: np.ndarray) -> np.ndarray:
+    """Badges and banners; some sellers never stop."""
+    side = canvas.shape[1]
+    habit = uniforms(mall.seed, name="clutter habit", ids=shop.seller[items], draws=1)[:, 0]
+    draws = uniforms(mall.seed, name="clutter", ids=items, draws=16).reshape(-1, 2, 8)
+    row, column = np.arange(side)[None, :, None] / side, np.arange(side)[None, None, :] / side
+    for k in range(2):
+        d = draws[:, k, :, None, None]
+        on = d[:, 0] < 0.7 * habit[:, None, None] ** 2
+        badge = (np.abs(column - d[:, 1]) < 0.05 + 0.09 * d[:, 3]) & (
+            np.abs(row - 0.12 * d[:, 2]) < 0.06 + 0.05 * d[:, 4]
+        )
+        canvas = np.where((on & badge)[..., None], draws[:, k, None, None, 5:], canvas)
+    return canvas
+
+
+def _hsv(h: np.ndarray, s: np.ndarray, v: np.ndarray) -> np.ndarray:
+    k = (np.array([5.0, 3.0, 1.0])[None, :] + h[:, None] * 6.0) % 6.0
+    return v[:, None] * (1.0 - s[:, None] * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0))

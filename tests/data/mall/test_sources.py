@@ -1,0 +1,83 @@
+"""The mall's sources deliver what they declare, and never the future."""
+
+import numpy as np
+import pytest
+
+from data.mall.build import build
+from data.mall.config import Mall
+from data.mall.sources import MallClicks, MallPairs, MallProducts, MallQueries, MallSequences
+
+MALL = Mall(size="tiny")
+CONFIGS = [
+    *(
+        c(mall=MALL, split=s)
+        for c in (MallClicks, MallQueries, MallSequences, MallPairs)
+        for s in ("train", "valid", "test")
+    ),
+    MallProducts(mall=MALL),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{type(c).__name__}-{getattr(c, 'split', '')}")
+def test_rows_are_as_declared(config):
+    source = config.make()
+    assert len(source) > 10
+    rows = source.take(np.array([0, len(source) - 1, 0]))
+    declared = source.features.arrays()
+    assert set(rows) == set(declared)
+    for name, (shape, dtype) in declared.items():
+        assert rows[name].shape == (3, *shape) and rows[name].dtype == dtype, name
+    for f in source.features:
+        if f.size and f.kind != "text":
+            assert rows[f.name].min() >= 0 and rows[f.name].max() < f.size, f.name
+    one = source[len(source) - 1]
+    assert all(np.array_equal(one[name], rows[name][1]) for name in declared)
+
+
+def test_history_is_the_past_and_nothing_else():
+    """Each history equals the user's actions strictly before the row's time, counted by hand."""
+    source = MallClicks(mall=MALL, split="test", history=5).make()
+    rows = source.take(np.arange(0, len(source), 37))
+    actions = build(MALL).log.actions
+    for i in range(len(rows["click"])):
+        mine = (actions["user"] == rows["user_group"][i]) & (actions["time"] < rows["time"][i])
+        past = actions["item"][mine][np.argsort(actions["time"][mine], kind="stable")][-5:] + 2
+        assert rows["history"][i, : rows["history/length"][i]].tolist() == past.tolist()
+        assert not rows["history"][i, len(past) :].any()
+
+
+def test_splits_follow_time_and_cold_items_are_new():
+    parts = [MallClicks(mall=MALL, split=s).make().columns for s in ("train", "valid", "test")]
+    assert parts[0]["time"].max() < parts[1]["time"].min() and parts[1]["time"].max() < parts[2]["time"].min()
+    assert not parts[0]["is_cold"].any() and parts[2]["is_cold"].mean() > 0.02
+    cold = parts[2]["item"][parts[2]["is_cold"] > 0]
+    assert not np.isin(cold, parts[0]["item"]).any()
+
+
+def test_sequences_leave_the_last_two():
+    train, valid, test = (
+        MallSequences(mall=MALL, split=s, max_len=200).make().columns for s in ("train", "valid", "test")
+    )
+    both = np.isin(test["user"], train["user"])
+    assert np.array_equal(train["user"], valid["user"])
+    for i, j in zip(np.flatnonzero(both)[:20], range(20), strict=True):
+        n = train["history/length"][j]
+        assert test["history"][i, n] == valid["target"][j]
+        assert test["target"][i] not in test["history"][i]
+
+
+def test_pairs_share_no_product_between_splits():
+    spus = [set(MallPairs(mall=MALL, split=s).make().take(np.arange(20))["spu"].tolist()) for s in ("train", "valid")]
+    assert not spus[0] & spus[1]
+
+
+def test_content_vectors_join_by_id(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    np.savez(tmp_path / "v.npz", id=np.arange(2, 12), vector=vectors)
+    source = MallClicks(
+        mall=MALL, split="train", content=str(tmp_path / "v.npz"), content_history=True, history=4
+    ).make()
+    rows = source.take(np.arange(500))
+    for i in range(500):
+        want = vectors[rows["item"][i] - 2] if rows["item"][i] < 12 else np.zeros(3)
+        assert np.array_equal(rows["content"][i], want)
