@@ -75,7 +75,7 @@ class Checkpointer:
             self.directory.mkdir(parents=True, exist_ok=True)
             files.clean(self.directory)
         self._orbax = ocp.AsyncCheckpointer(
-            ocp.CompositeCheckpointHandler(state=ocp.PyTreeCheckpointHandler(), meta=ocp.JsonCheckpointHandler()),
+            ocp.CompositeCheckpointHandler(state=_writer(), meta=ocp.JsonCheckpointHandler()),
             # Runs in the background once all is written and before the folder gets its name, so that a
             # checkpoint without a manifest is never left by a kill.
             async_options=ocp.options.AsyncOptions(timeout_secs=3600, post_finalization_callback=self._seal),
@@ -290,6 +290,14 @@ def load_weights(
             return _weights(directory / str(candidate))
         (report or _to_stderr)(f"warning: checkpoint {candidate} is damaged ({damage}); passed over")
     raise UserError(f"no sound checkpoint among {order} in {directory}")
+
+
+def _writer() -> ocp.PyTreeCheckpointHandler:
+    """Orbax cuts each replicated array into one slice a device and compiles every cut: a gain between hosts alone."""
+    types = ocp.type_handlers
+    arrays = types.ArrayHandler(use_replica_parallel=jax.process_count() > 1)
+    registry = types.create_type_handler_registry((jax.Array, arrays), (np.ndarray, types.NumpyHandler()))
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
 
 
 def _weights(folder: Path) -> dict[str, dict[str, np.ndarray]]:
