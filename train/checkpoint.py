@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -96,7 +95,7 @@ class Checkpointer:
 
     def best(self) -> int | None:
         """The best by `config.best`, the later of equals; None when none has that metric."""
-        ranked = _ranked(self.directory, metric=self.config.best, mode=self.config.mode)
+        ranked = files.ranked(self.directory, metric=self.config.best, mode=self.config.mode)
         return ranked[0] if ranked else None
 
     def save(
@@ -234,7 +233,7 @@ class Checkpointer:
     def _prune(self) -> None:
         if not self._primary:
             return
-        best = _ranked(self.directory, metric=self.config.best, mode=self.config.mode)[: self.config.keep_best]
+        best = files.ranked(self.directory, metric=self.config.best, mode=self.config.mode)[: self.config.keep_best]
         keep = {*self.steps()[-self.config.keep_last :], *best}
         for step in self.steps():
             if step not in keep:
@@ -282,7 +281,7 @@ def load_weights(
     else:
         order = list(reversed(steps))
         if step == "best":
-            ranked = _ranked(directory, **_ranking(directory))
+            ranked = files.ranked(directory, **files.ranking(directory))
             order = ranked + [s for s in order if s not in ranked]
     for candidate in order:
         damage = files.damage(directory / str(candidate))
@@ -337,25 +336,6 @@ def _check_fit(saved: Any, *, abstract_state: Any, folder: Path) -> None:
 def _path(keys: tuple) -> str:
     """A field of a named tuple and a key of the dict that it is stored as read the same."""
     return "/".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in keys)
-
-
-def _ranking(directory: Path) -> dict[str, Any]:
-    """What the newest readable checkpoint was told to rank by."""
-    for step in reversed(files.steps(directory)):
-        if files.damage(directory / str(step)) is None:
-            return files.read_meta(directory / str(step))["best"]
-    return {"metric": None, "mode": "max"}
-
-
-def _ranked(directory: Path, *, metric: str | None, mode: str) -> list[int]:
-    """Steps that have the metric, best first."""
-    values = {}
-    for step in files.steps(directory) if metric is not None else []:
-        meta = files.try_meta(directory / str(step))
-        value = ((meta or {}).get("metrics") or {}).get(metric, math.nan)
-        if not math.isnan(value):
-            values[step] = value if mode == "max" else -value
-    return sorted(values, key=lambda step: (values[step], step), reverse=True)
 
 
 class _OrbaxFilter(logging.Filter):

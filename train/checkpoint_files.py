@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import re
 import shutil
 import zlib
@@ -102,6 +103,25 @@ def try_meta(folder: Path) -> dict[str, Any] | None:
         return read_meta(folder)
     except (OSError, ValueError):
         return None
+
+
+def ranking(directory: Path) -> dict[str, Any]:
+    """What the newest sound checkpoint was told to rank by."""
+    for step in reversed(steps(directory)):
+        if damage(directory / str(step)) is None:
+            return read_meta(directory / str(step))["best"]
+    return {"metric": None, "mode": "max"}
+
+
+def ranked(directory: Path, *, metric: str | None, mode: str) -> list[int]:
+    """Steps that have the metric, best first, the later of equals first."""
+    values = {}
+    for step in steps(directory) if metric is not None else []:
+        meta = try_meta(directory / str(step))
+        value = ((meta or {}).get("metrics") or {}).get(metric, math.nan)
+        if not math.isnan(value):
+            values[step] = value if mode == "max" else -value
+    return sorted(values, key=lambda step: (values[step], step), reverse=True)
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}

@@ -1,8 +1,12 @@
-"""Start from another run's weights: which parameter takes which, and a list of what was and was not loaded."""
+"""Start from another run's weights: which parameter takes which, and a list of what was and was not loaded.
+
+Names of running statistics are listed with "stats/" before them; `rename`, `include` and `exclude` see them so.
+"""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import chz
 import jax
@@ -13,6 +17,7 @@ from train.checkpoint import Report, load_weights
 from train.workdir import Workdir
 
 Arrays = dict[str, jax.Array]
+STATS = "stats/"
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,28 @@ class InitFrom:
         source = Workdir(Path(self.workdir), access="read")
         return load_weights(source.checkpoints, step=self.step, report=report)
 
-    def apply(self, arrays: Arrays, *, source: dict[str, np.ndarray]) -> tuple[Arrays, LoadReport]:
-        """New values for `arrays` (the flat params, or stats), each with the dtype and placement it had."""
+    def apply(
+        self, state: dict[str, Any], *, source: dict[str, dict[str, np.ndarray]] | None = None
+    ) -> tuple[dict[str, Any], LoadReport]:
+        """A train state with the other run's params and stats; the optimizer, the step and the key stay fresh.
+
+        An average of the parameters goes on from the other run's, or starts at the loaded parameters.
+        """
+        source = self.load() if source is None else source
+        stats = {STATS + name: value for name, value in state["stats"].items()}
+        there = source["params"] | {STATS + name: value for name, value in source["stats"].items()}
+        values, report = self.match(state["params"] | stats, source=there)
+        params = {name: values[name] for name in state["params"]}
+        averages = {name: source["ema"].get(original) for name, original in report.loaded}
+        ema = {
+            # A copy: a donated state must not hold one buffer twice.
+            name: params[name].copy() if averages.get(name) is None else _placed(averages[name], like=old)
+            for name, old in state["ema"].items()
+        }
+        return {**state, "params": params, "stats": {n: values[STATS + n] for n in state["stats"]}, "ema": ema}, report
+
+    def match(self, arrays: Arrays, *, source: dict[str, np.ndarray]) -> tuple[Arrays, LoadReport]:
+        """New values for `arrays`, a flat dict, each with the dtype and placement it had."""
         there = self._renamed(source)
         result, loaded, grown, mismatched = dict(arrays), [], [], []
         wanted = [name for name in arrays if self._wanted(name)]
@@ -106,10 +131,9 @@ class InitFrom:
         )
         if self.strict and not report.complete:
             raise UserError("\n".join([f"init_from {self.workdir} is strict and does not match:", *report.lines()]))
-        if wanted and source and not (loaded or grown):
-            raise UserError(
-                "\n".join([f"init_from {self.workdir} loaded nothing; mend `rename` or `include`:", *report.lines()])
-            )
+        if arrays and not (loaded or grown):
+            hint = f"init_from {self.workdir} loaded nothing; mend rename, include or exclude:"
+            raise UserError("\n".join([hint, *report.lines()]))
         return result, report
 
     def _wanted(self, name: str) -> bool:
