@@ -25,13 +25,16 @@ Access = Literal["own", "share", "read"]
 
 def write_json(path: Path, *, value: Any) -> None:
     """A reader, or a start after a crash, sees the old file or the new one, never half of one."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with scratch.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -68,7 +68,7 @@ def test_include_and_exclude_go_by_the_names_here():
 
 
 def test_strict_refuses_and_lists():
-    with pytest.raises(UserError, match="(?s)strict.*missing.*mlp/0/bias"):
+    with pytest.raises(UserError, match=r"(?s)strict.*missing.*mlp/0/bias"):
         InitFrom(workdir="run", rename=RENAME, strict=True).match(fresh(), source=there())
     exact = {name: np.asarray(value) for name, value in fresh().items()}
     assert InitFrom(workdir="run", strict=True).match(fresh(), source=exact)[1].complete
