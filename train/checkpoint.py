@@ -264,7 +264,15 @@ class Checkpointer:
 def load_weights(
     directory: str | Path, *, step: int | Literal["best", "latest"] = "best", report: Report | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """{"params", "stats", "ema"} as numpy arrays, without knowing the optimizer; moves and writes nothing.
+    """{"params", "stats", "ema"} of `sound_step` as numpy arrays, without knowing the optimizer; writes nothing."""
+    chosen = sound_step(directory, step=step, report=report)
+    return _weights(Path(directory).expanduser().absolute() / str(chosen))
+
+
+def sound_step(
+    directory: str | Path, *, step: int | Literal["best", "latest"] = "best", report: Report | None = None
+) -> int:
+    """The checkpoint that serving reads; moves and writes nothing.
 
     "best" goes by the metric that the run was told to rank by, and is "latest" where there is none. Damaged
     checkpoints are reported and passed over, but not when a number was asked for.
@@ -286,7 +294,7 @@ def load_weights(
     for candidate in order:
         damage = files.damage(directory / str(candidate))
         if damage is None:
-            return _weights(directory / str(candidate))
+            return candidate
         (report or _to_stderr)(f"warning: checkpoint {candidate} is damaged ({damage}); passed over")
     raise UserError(f"no sound checkpoint among {order} in {directory}")
 
