@@ -1,7 +1,6 @@
 """Checkpoints: state, data iterator, clock and config in one atomic write, checked before anything is read back."""
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from jax.experimental import multihost_utils
 
 from data.errors import UserError
 from train import checkpoint_files as files
+from train import orbax_io
 
 Report = Callable[[str], None]
-WEIGHTS = ("params", "stats", "ema")
 
 
 class CheckpointWriteError(UserError):
@@ -63,7 +62,7 @@ class Checkpointer:
     """
 
     def __init__(self, directory: str | Path, *, config: Checkpointing | None = None, report: Report | None = None):
-        _quiet_orbax()
+        orbax_io.quiet()
         self.directory = Path(directory).expanduser().absolute()
         self.config = config or Checkpointing()
         self._report = report or _to_stderr
@@ -74,7 +73,7 @@ class Checkpointer:
             self.directory.mkdir(parents=True, exist_ok=True)
             files.clean(self.directory)
         self._orbax = ocp.AsyncCheckpointer(
-            ocp.CompositeCheckpointHandler(state=_writer(), meta=ocp.JsonCheckpointHandler()),
+            ocp.CompositeCheckpointHandler(state=orbax_io.writer(), meta=ocp.JsonCheckpointHandler()),
             # Runs in the background once all is written and before the folder gets its name, so that a
             # checkpoint without a manifest is never left by a kill.
             async_options=ocp.options.AsyncOptions(timeout_secs=3600, post_finalization_callback=self._seal),
@@ -178,7 +177,7 @@ class Checkpointer:
                 return None
             sealed = files.is_sealed(self.directory / str(chosen))
             try:
-                return _restore(self.directory / str(chosen), abstract_state=abstract_state)
+                return self._read(chosen, abstract_state=abstract_state)
             except UserError:
                 raise
             except Exception as error:
@@ -187,6 +186,14 @@ class Checkpointer:
                     raise
                 if self._primary:
                     self._set_aside(chosen, f"{type(error).__name__}: {_first_line(error)}")
+
+    def _read(self, step: int, *, abstract_state: Any) -> Restored:
+        folder = self.directory / str(step)
+        meta = files.read_meta(folder)
+        state = orbax_io.read_state(folder, abstract_state=abstract_state)
+        return Restored(
+            state=state, **{name: meta[name] for name in ("step", "iterator", "clock", "config", "metrics")}
+        )
 
     def _agree(self, step: int | None) -> int | None:
         """The first process looks at the files; the others take its word."""
@@ -266,7 +273,7 @@ def load_weights(
 ) -> dict[str, dict[str, np.ndarray]]:
     """{"params", "stats", "ema"} of `sound_step` as numpy arrays, without knowing the optimizer; writes nothing."""
     chosen = sound_step(directory, step=step, report=report)
-    return _weights(Path(directory).expanduser().absolute() / str(chosen))
+    return orbax_io.read_weights(Path(directory).expanduser().absolute() / str(chosen))
 
 
 def sound_step(
@@ -277,7 +284,7 @@ def sound_step(
     "best" goes by the metric that the run was told to rank by, and is "latest" where there is none. Damaged
     checkpoints are reported and passed over, but not when a number was asked for.
     """
-    _quiet_orbax()
+    orbax_io.quiet()
     directory = Path(directory).expanduser().absolute()
     steps = files.steps(directory)
     if not steps:
@@ -297,67 +304,6 @@ def sound_step(
             return candidate
         (report or _to_stderr)(f"warning: checkpoint {candidate} is damaged ({damage}); passed over")
     raise UserError(f"no sound checkpoint among {order} in {directory}")
-
-
-def _writer() -> ocp.PyTreeCheckpointHandler:
-    """Orbax cuts each replicated array into one slice a device and compiles every cut: a gain between hosts alone."""
-    types = ocp.type_handlers
-    arrays = types.ArrayHandler(use_replica_parallel=jax.process_count() > 1)
-    registry = types.create_type_handler_registry((jax.Array, arrays), (np.ndarray, types.NumpyHandler()))
-    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
-
-
-def _weights(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
-        tree = orbax.metadata(folder / "state").item_metadata.tree
-        wanted = {name: tree.get(name) or {} for name in WEIGHTS}
-        filled = {name: part for name, part in wanted.items() if part}
-        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), filled)
-        arrays = orbax.restore(
-            folder / "state", args=ocp.args.PyTreeRestore(item=filled, restore_args=how, partial_restore=True)
-        )
-    return {name: arrays.get(name, {}) for name in WEIGHTS}
-
-
-def _restore(folder: Path, *, abstract_state: Any) -> Restored:
-    meta = files.read_meta(folder)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
-        _check_fit(orbax.metadata(folder / "state").item_metadata.tree, abstract_state=abstract_state, folder=folder)
-        how = ocp.checkpoint_utils.construct_restore_args(abstract_state)
-        state = orbax.restore(folder / "state", args=ocp.args.PyTreeRestore(abstract_state, restore_args=how))
-    return Restored(state=state, **{name: meta[name] for name in ("step", "iterator", "clock", "config", "metrics")})
-
-
-def _check_fit(saved: Any, *, abstract_state: Any, folder: Path) -> None:
-    here = {_path(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(abstract_state)}
-    there = {_path(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(saved)}
-    wrong = [
-        f"{name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} here"
-        for name in sorted({*here, *there})
-        if here.get(name) != there.get(name)
-    ]
-    if wrong:
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"{folder} does not fit this experiment: {'; '.join(wrong[:3])}{more}; use init_from instead")
-
-
-def _path(keys: tuple) -> str:
-    """A field of a named tuple and a key of the dict that it is stored as read the same."""
-    return "/".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in keys)
-
-
-class _OrbaxFilter(logging.Filter):
-    """Orbax logs each error with its traceback before it raises it to us; the user needs our one line."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
-
-
-_FILTER = _OrbaxFilter()
-
-
-def _quiet_orbax() -> None:
-    logging.getLogger("absl").addFilter(_FILTER)  # once: a second add of the same filter does nothing
 
 
 def _first_line(error: Exception) -> str:

@@ -125,7 +125,7 @@ def ranked(directory: Path, *, metric: str | None, mode: str) -> list[int]:
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}
-_FULL_TEXT = re.compile(r"No space left on device|Disk quota exceeded|File too large|RESOURCE_EXHAUSTED|Read-only file")
+_FULL_TEXT = re.compile(r"No space left on device|Disk quota exceeded|File too large|Read-only file")
 
 
 def _causes(error: BaseException | None):

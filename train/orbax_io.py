@@ -1,0 +1,74 @@
+"""Arrays into Orbax's files and out of them; no other module of ours knows its options."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from data.errors import UserError
+
+WEIGHTS = ("params", "stats", "ema")
+
+
+def writer() -> ocp.PyTreeCheckpointHandler:
+    """Orbax cuts each replicated array into one slice a device and compiles every cut: a gain between hosts alone."""
+    types = ocp.type_handlers
+    arrays = types.ArrayHandler(use_replica_parallel=jax.process_count() > 1)
+    registry = types.create_type_handler_registry((jax.Array, arrays), (np.ndarray, types.NumpyHandler()))
+    return ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+
+
+def read_weights(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Params, stats and averages on the host; what else the state holds is not read."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
+        tree = orbax.metadata(folder / "state").item_metadata.tree
+        wanted = {name: tree.get(name) or {} for name in WEIGHTS}
+        filled = {name: part for name, part in wanted.items() if part}
+        how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), filled)
+        arrays = orbax.restore(
+            folder / "state", args=ocp.args.PyTreeRestore(item=filled, restore_args=how, partial_restore=True)
+        )
+    return {name: arrays.get(name, {}) for name in WEIGHTS}
+
+
+def read_state(folder: Path, *, abstract_state: Any) -> Any:
+    """The state with the structure, dtypes and placement of `abstract_state`, wherever it was saved."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
+        _check_fit(orbax.metadata(folder / "state").item_metadata.tree, abstract_state=abstract_state, folder=folder)
+        how = ocp.checkpoint_utils.construct_restore_args(abstract_state)
+        return orbax.restore(folder / "state", args=ocp.args.PyTreeRestore(abstract_state, restore_args=how))
+
+
+def _check_fit(saved: Any, *, abstract_state: Any, folder: Path) -> None:
+    here = {_path(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(abstract_state)}
+    there = {_path(path): tuple(leaf.shape) for path, leaf in jax.tree.leaves_with_path(saved)}
+    wrong = [
+        f"{name} is {there.get(name, 'absent')} there and {here.get(name, 'absent')} here"
+        for name in sorted({*here, *there})
+        if here.get(name) != there.get(name)
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"{folder} does not fit this experiment: {'; '.join(wrong[:3])}{more}; use init_from instead")
+
+
+def _path(keys: tuple) -> str:
+    """A field of a named tuple and a key of the dict that it is stored as read the same."""
+    return "/".join(str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in keys)
+
+
+class _OrbaxFilter(logging.Filter):
+    """Orbax logs each error with its traceback before it raises it to us; the user needs our one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+
+_FILTER = _OrbaxFilter()
+
+
+def quiet() -> None:
+    logging.getLogger("absl").addFilter(_FILTER)  # once: a second add of the same filter does nothing
