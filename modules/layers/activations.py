@@ -45,7 +45,7 @@ class PReLU(nnx.Module):
 
 
 class Dice(nnx.Module):
-    """Data-adaptive PReLU (DIN, KDD 2018, equation 3): p(s)·s + (1 - p(s))·α·s with p(s) = σ((s - E[s])/√(Var[s] + ε)).
+    """Data-adaptive PReLU (DIN, KDD 2018, section 5.2): p(s) s + (1 - p(s)) α s, p(s) = σ((s - E[s]) / √(Var[s] + ε)).
 
     E and Var are those of the batch in training, over valid positions where a mask is given, and running ones at
     inference. α is learned per channel from 0.
