@@ -80,6 +80,7 @@ class Numeric(Feature):
     transform: Literal["none", "log1p", "standard"] = "none"
     mean: float = chz.field(default=0.0, doc="subtracted by transform=standard")
     scale: float = chz.field(default=1.0, doc="divided by, transform=standard")
+    default: float | None = chz.field(default=None, doc="stands for null and NaN; None: such a row is rejected")
 
     kind = "numeric"
 

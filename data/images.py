@@ -1,0 +1,50 @@
+"""Encoded pictures to uint8 arrays."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+MOST_PIXELS = 64_000_000
+"""A file that claims more is a fault or an attack."""
+
+
+def decode_one(data: bytes, *, height: int, width: int, channels: int = 3) -> np.ndarray:
+    """[height, width, channels]; resized where the file has another size, 1 channel is grey and 4 keep alpha."""
+    with Image.open(io.BytesIO(data)) as picture:
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ValueError(f"{picture.width} x {picture.height} pixels")
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        picture.draft("RGB" if channels != 1 else "L", (width, height))
+        picture = picture.convert(mode)
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(picture).reshape(height, width, channels)
+
+
+def decode(
+    values: pa.Array, *, height: int, width: int, channels: int = 3, skip: np.ndarray | None = None
+) -> tuple[np.ndarray, dict[int, str]]:
+    """All pictures of a binary column, and the reason by row where one could not be decoded (its pixels are 0)."""
+    array = np.zeros((len(values), height, width, channels), np.uint8)
+    faults: dict[int, str] = {}
+    for row, value in enumerate(values):
+        if skip is not None and skip[row]:
+            continue
+        data = value.as_py()
+        if not data:
+            faults[row] = "no image"
+            continue
+        try:
+            array[row] = decode_one(data, height=height, width=width, channels=channels)
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            EOFError,
+            Image.DecompressionBombError,
+            Image.DecompressionBombWarning,
+        ):
+            faults[row] = "image does not decode"
+    return array, faults
