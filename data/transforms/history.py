@@ -1,0 +1,80 @@
+"""What next-item models train on: a target for each position of a history, and negatives for it."""
+
+import chz
+import numpy as np
+
+from data.errors import UserError
+from data.features import FIRST, Features, Label, Sequence, Shape
+from data.sources import Rows
+from data.transforms.base import Transform
+
+
+@chz.chz
+class Ids(Label):
+    """Ids that a task compares with: an entry, or `width` entries, per position, or per row without `length`."""
+
+    type: str = "class"
+    length: int | None = None
+    width: int | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(n for n in (self.length, self.width) if n is not None)
+
+
+@chz.chz
+class NextTargets(Transform):
+    """`targets[:, t]` is the item after position t of the history, 0 where there is none.
+
+    The newest position's target is the label `target`; without one the history gives up its newest item for it.
+    """
+
+    history: str = chz.field(default="history", doc="sequence of item ids")
+    target: str | None = chz.field(default=None, doc="label with the item after the history, where the source has one")
+
+    def features(self, features: Features) -> Features:
+        if self.target is not None and self.target not in features:
+            raise UserError(
+                f"NextTargets: the source has no label {self.target!r}; set target=None to shift the history"
+            )
+        return features.plus(Ids(name="targets", length=_sequence(features, self.history).length))
+
+    def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
+        history, length = batch[self.history], batch[f"{self.history}/length"]
+        targets = np.zeros_like(history)
+        targets[:, :-1] = history[:, 1:]
+        rows, last = np.arange(len(history)), np.maximum(length - 1, 0)
+        if self.target is not None:
+            targets[rows, last] = np.where(length > 0, batch[self.target], 0)
+            return {**batch, "targets": targets}
+        shorter = history.copy()
+        shorter[rows, last] = 0
+        return {**batch, self.history: shorter, f"{self.history}/length": last.astype(length.dtype), "targets": targets}
+
+
+@chz.chz
+class UniformNegatives(Transform):
+    """`negatives`: items drawn uniformly. Where one is the target after all, the loss leaves it out."""
+
+    items: int = chz.field(doc="rows of the item table, ids 0 (missing) and 1 (unknown) included")
+    count: int = chz.field(default=1, doc="negatives of a position, or of a row if shared")
+    shared: bool = chz.field(default=False, doc="one draw for all positions of a row: [b, n] instead of [b, t, n]")
+    history: str = chz.field(default="history", doc="sequence whose items these are")
+
+    def features(self, features: Features) -> Features:
+        sequence = _sequence(features, self.history)
+        if self.items != sequence.size:
+            raise UserError(f"UniformNegatives draws from {self.items} rows, but {self.history!r} has {sequence.size}")
+        return features.plus(Ids(name="negatives", length=None if self.shared else sequence.length, width=self.count))
+
+    def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
+        rows, length = batch[self.history].shape
+        shape = (rows, self.count) if self.shared else (rows, length, self.count)
+        return {**batch, "negatives": rng.integers(FIRST, self.items, size=shape, dtype=np.int32)}
+
+
+def _sequence(features: Features, name: str) -> Sequence:
+    feature = features[name]
+    if not isinstance(feature, Sequence) or not feature.size:
+        raise UserError(f"{name!r} is no sequence of ids but {feature.kind}")
+    return feature
