@@ -1,0 +1,183 @@
+"""Batch scoring: any number of rows in constant memory, in their order, to one Parquet file.
+
+Reading and encoding, the model, and writing each run in a thread of their own. A rejected row keeps its place
+with a null score and is named in OUTPUT.rejects.jsonl. A killed run goes on with `resume` and ends with the same
+bytes; the output appears only when it is whole.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data.errors import TooManyRejects, UserError
+from serve import arrow
+from serve.forward import Forward, Pending
+from serve.inputs import Chunk, Input
+from serve.parts import Parts, PartWriter
+from serve.progress import Rows, Say
+from serve.threads import Behind, ahead
+
+BATCH = 8192
+SPAN_ROWS = 1 << 19
+"""About how many rows a killed run repeats at most."""
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Scored:
+    output: Path
+    rows: int
+    rejected: int
+    seconds: float
+    rejects: Path | None
+
+
+@dataclass(frozen=True)
+class _Step:
+    span: int
+    last: bool
+    chunk: Chunk
+    pending: Pending | None
+
+
+def score(
+    forward: Forward,
+    *,
+    model: str,
+    rows: Input,
+    output: Path,
+    batch: int = BATCH,
+    max_rejects: float = 0.01,
+    resume: bool = False,
+    span_rows: int = SPAN_ROWS,
+    say: Say | None = None,
+) -> Scored:
+    """Writes the scores of `rows` to `output`; `model` is the version that the file will name."""
+    begun = time.perf_counter()
+    outputs = arrow.schema(forward.outputs())
+    clash = sorted(set(outputs.names) & set(rows.carried.names))
+    if clash:
+        raise UserError(f"the model writes a column {clash[0]!r}, so it cannot be copied; leave it out of --columns")
+    schema = pa.schema([*rows.carried, *outputs])
+    made_from = {"model": model, "batch": batch, "span_rows": span_rows, **rows.made_from()}
+    spans = rows.spans(rows=span_rows)
+    total = sum(span.rows for span in spans)
+    parts = Parts(output, made_from=made_from, schema=schema, resume=resume)
+    try:
+        if resume and parts.finished():
+            parts.drop()
+            rejected = _rejected(parts.rejects_path)
+        else:
+            job = _Job(forward, rows=rows, parts=parts, batch=batch)
+            rejected = job.run(spans, total=total, max_rejects=max_rejects, say=say)
+            parts.join(len(spans), group_rows=span_rows)
+    finally:
+        parts.close()
+    return Scored(output, total, rejected, time.perf_counter() - begun, parts.rejects_path if rejected else None)
+
+
+class _Job:
+    def __init__(self, forward: Forward, *, rows: Input, parts: Parts, batch: int):
+        self.forward, self.rows, self.parts, self.batch = forward, rows, parts, batch
+
+    def run(self, spans: Sequence[Any], *, total: int, max_rejects: float, say: Say | None) -> int:
+        """Writes the parts that are not there yet and returns the number of rejected rows of all."""
+        tally = _Tally(total=total, allowed=max_rejects)
+        todo = [i for i in range(len(spans)) if not self.parts.done(i)]
+        for index in range(len(spans)):
+            if index not in todo:
+                tally.add(self.parts.rejected(index))
+        before = total - sum(spans[i].rows for i in todo)
+        with (
+            Rows(f"scoring {self.parts.output.name}", total=total, done=before, say=say) as progress,
+            closing(_Writer(self.parts, progress=progress)) as writer,
+            Behind(writer.write, depth=2) as behind,
+            closing(ahead(self._steps(spans, todo=todo), depth=3)) as steps,
+        ):
+            for span, last, chunk in steps:
+                tally.add(chunk.rejects)
+                pending = self.forward.submit(chunk.rows, size=self.batch) if len(chunk.keep) else None
+                behind.put(_Step(span, last, chunk, pending))
+        return tally.rows
+
+    def _steps(self, spans: Sequence[Any], *, todo: list[int]) -> Iterator[tuple[int, bool, Chunk]]:
+        """(span, whether it is the span's last, chunk)."""
+        for index in todo:
+            held: Chunk | None = None
+            for chunk in self.rows.read(spans[index], rows=self.batch):
+                if held is not None:
+                    yield index, False, held
+                held = chunk
+            if held is not None:
+                yield index, True, held
+
+
+class _Tally:
+    """Counts rejected rows and stops the run once more than the allowed share of all rows is among them."""
+
+    def __init__(self, *, total: int, allowed: float):
+        self.rows, self._total, self._allowed = 0, total, allowed
+        self._first: list[dict[str, Any]] = []
+
+    def add(self, rejects: list[dict[str, Any]]) -> None:
+        if not rejects:
+            return
+        self.rows += len({(r["file"], r["row"]) for r in rejects})
+        self._first += rejects[: SHOWN - len(self._first)]
+        if self.rows > self._allowed * self._total:
+            lines = "".join(f"\n  {r['file']} row {r['row']}: {r['field']}: {r['why']}{_value(r)}" for r in self._first)
+            raise TooManyRejects(
+                f"{self.rows} of {self._total} rows rejected so far, allowed {self._allowed:.1%}; mend the data, or "
+                f"go on with --resume and a larger --max-rejects. The first:{lines}"
+            )
+
+
+class _Writer:
+    """Runs in the writing thread: waits for the device, makes the table, closes a span's part when it is complete."""
+
+    def __init__(self, parts: Parts, *, progress: Rows):
+        self._parts, self._schema, self._progress = parts, parts.schema, progress
+        self._open: PartWriter | None = None
+
+    def write(self, step: _Step) -> None:
+        if self._open is None:
+            self._open = self._parts.write(step.span)
+        columns = dict(step.chunk.carried)
+        if step.pending is None:
+            columns |= {n: pa.nulls(step.chunk.count, self._schema.field(n).type) for n in self._scores(columns)}
+        else:
+            kept = np.zeros(step.chunk.count, bool)
+            kept[step.chunk.keep] = True
+            columns |= arrow.columns(step.pending.result(), kept=kept)
+        batch = pa.record_batch([columns[name] for name in self._schema.names], schema=self._schema)
+        self._open.add(batch, rejects=step.chunk.rejects)
+        if step.last:
+            self._open.close()
+            self._open = None
+        self._progress.advance(step.chunk.count)
+
+    def close(self) -> None:
+        """Gives up the part that an error left half-written."""
+        if self._open is not None:
+            self._open.abandon()
+
+    def _scores(self, carried: dict[str, pa.Array]) -> list[str]:
+        return [name for name in self._schema.names if name not in carried]
+
+
+def _value(reject: dict[str, Any]) -> str:
+    return f" ({reject['value']})" if "value" in reject else ""
+
+
+def _rejected(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    with path.open() as file:
+        return len({(r["file"], r["row"]) for r in map(json.loads, file)})

@@ -1,0 +1,111 @@
+"""Opens a training workdir for serving: the experiment it stores, its weights, and its one forward."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import chz
+import jax
+import numpy as np
+from jax.sharding import AxisType
+
+from data.errors import UserError
+from data.features import Features
+from data.sources import Source, SourceConfig
+from serve.artifact import VOCABULARIES
+from serve.files import digest, read_json
+from serve.forward import Forward, Inputs
+from train.checkpoint import load_weights, sound_step
+from train.experiment import Experiment, load_experiment
+from train.program import Program
+from train.snapshot import fingerprint, load
+from train.workdir import CHECKPOINTS, CONFIG, FEATURES
+
+Step = int | Literal["best", "latest"]
+
+
+class Trained:
+    """One checkpoint of a run, on one device."""
+
+    def __init__(self, workdir: Path, *, step: Step = "best"):
+        self.path = workdir
+        self.experiment: Experiment = load_experiment(workdir)
+        self.features = load_features(workdir)
+        self.step = sound_step(workdir / CHECKPOINTS, step=step)
+        stored = load_weights(workdir / CHECKPOINTS, step=self.step)
+        weights = {"params": {**stored["params"], **stored["ema"]}, "stats": stored["stats"]}
+        self.weights = {f"{kind}/{path}": np.asarray(a) for kind, part in weights.items() for path, a in part.items()}
+        self.config = fingerprint(read_json(workdir / CONFIG))
+        self.program = Program(self.experiment, features=self.features, mesh=_one_device())
+
+    @property
+    def version(self) -> str:
+        """Step, and digest of config and weights."""
+        content = {n: digest({n: _bytes_digest(a)}) for n, a in self.weights.items()}
+        return f"{self.step:08d}-{digest({**content, 'config': self.config})}"
+
+    @property
+    def vocabularies(self) -> Path | None:
+        folder = self.path / VOCABULARIES
+        return folder if folder.is_dir() else None
+
+    def predict(self, weights: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """What evaluators see."""
+        return dict(self.program.predict(nested(weights), batch))
+
+    def serve(self, weights: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """What an artefact returns; arrays that are not per row are left out."""
+        outputs = self.experiment.task.serve(self.predict(weights, batch))
+        return {name: value for name, value in outputs.items() if value.ndim}
+
+    def forward(self, *, inputs: Inputs, max_batch: int) -> Forward:
+        return Forward(self.serve, weights=self.weights, inputs=inputs, max_batch=max_batch)
+
+    def named_source(self, name: str) -> SourceConfig:
+        """A source that the experiment declares: `train`, an evaluator's name, or an evaluator's further source."""
+        known: dict[str, SourceConfig] = {"train": self.experiment.source}
+        for key, evaluator in self.experiment.evals.items():
+            for part, value in sorted(_fields(evaluator).items()):
+                if isinstance(value, SourceConfig):
+                    known[key if part == "source" else f"{key}/{part}"] = value
+        if name not in known:
+            raise UserError(f"{self.path} declares no source {name!r}; it has {', '.join(known)}")
+        return known[name]
+
+
+def load_features(workdir: Path) -> Features:
+    features = load(read_json(workdir / FEATURES))
+    if not isinstance(features, Features):
+        raise UserError(f"{workdir / FEATURES} is damaged: it does not hold Features")
+    return features
+
+
+def inputs_in(source: Source, *, features: Features) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """The model's inputs that the source has: one tower of two, where it has only that tower's."""
+    given = source.features.arrays()
+    inputs = {name: spec for name, spec in features.arrays(inputs_only=True).items() if name in given}
+    if not inputs:
+        raise UserError(f"the source has {', '.join(given)}, none of which is an input of the model")
+    return inputs
+
+
+def nested(weights: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{"params/mlp/w": a} as {"params": {"mlp/w": a}, "stats": {}}."""
+    out: dict[str, dict[str, Any]] = {"params": {}, "stats": {}}
+    for name, value in weights.items():
+        kind, _, path = name.partition("/")
+        out[kind][path] = value
+    return out
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    return {f.logical_name: getattr(config, f.logical_name) for f in chz.chz_fields(type(config)).values()}
+
+
+def _bytes_digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+
+
+def _one_device() -> jax.sharding.Mesh:
+    return jax.make_mesh((1, 1), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.local_devices()[:1])
