@@ -1,0 +1,123 @@
+"""Optimizers of embedding tables that touch only the rows of the batch: a step costs the same for any table.
+
+The gradients of equal ids are summed first, without a sort: each position writes its number into a scratch array at
+its id, and whichever number stands there afterwards collects that id's gradients. The scratch is never cleared,
+since only places written in the same step are read.
+"""
+
+import dataclasses
+
+import chz
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from data.errors import UserError
+
+Slots = dict[str, jax.Array]
+
+MAX_ROWS = 2**31 - 2**27  # int32 ids, less room for marks of positions that write nothing
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RowGrads:
+    """Gradients by distinct row. A position that writes nothing has zero gradients and an id past the table."""
+
+    ids: Int[Array, "n"]
+    grads: Float[Array, "n d"]
+    owner: Int[Array, "v"]
+
+    def scaled(self, factor: jax.Array) -> "RowGrads":
+        return dataclasses.replace(self, grads=self.grads * factor)
+
+    def squared_norm(self) -> Float[Array, ""]:
+        """What this table adds to the square of the global norm."""
+        return jnp.sum(jnp.square(self.grads))
+
+
+def merge_rows(slots: Slots, *, ids: Int[Array, "n"], grads: Float[Array, "n d"]) -> RowGrads:
+    """Sums the gradients of equal ids; ids outside of the table are dropped."""
+    owner = slots["owner"]
+    rows, count = owner.shape[0], ids.shape[0]
+    ids, grads = _gathered(ids.astype(jnp.int32)), _gathered(grads.astype(jnp.float32))
+    position = jnp.arange(count, dtype=jnp.int32)
+    ids = jnp.where((ids >= 0) & (ids < rows), ids, rows)
+    owner = owner.at[ids].set(position, mode="drop")
+    collector = jnp.where(ids < rows, owner.at[ids].get(mode="clip"), count)
+    grads = jnp.zeros_like(grads).at[collector].add(grads, mode="drop")
+    # Distinct ids past the end, so that the writes below may be declared unique.
+    ids = jnp.where(collector == position, ids, rows + position)
+    return RowGrads(ids=ids, grads=grads, owner=owner)
+
+
+def _gathered(x: jax.Array) -> jax.Array:
+    # Every replica of a row needs all of its gradients; left to itself, XLA may reduce whole tables instead.
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, jax.P())
+
+
+@chz.chz
+class RowRule:
+    """An update rule of rows; `slots` are its arrays per table, with one entry per row each."""
+
+    def init(self, table: Float[Array, "v d"]) -> Slots:
+        if table.shape[0] > MAX_ROWS:
+            raise UserError(f"a row-sparse table holds at most {MAX_ROWS} rows, not {table.shape[0]}; hash its ids")
+        return {"owner": jnp.zeros(table.shape[0], jnp.int32)} | self.init_rows(table)
+
+    def update(
+        self, table: Float[Array, "v d"], slots: Slots, merged: RowGrads, *, lr: jax.Array | float
+    ) -> tuple[jax.Array, Slots]:
+        """The table and its slots after one step on the rows of `merged`; all other rows stay as they are."""
+        at = merged.ids
+        old = {name: slot.at[at].get(mode="clip") for name, slot in slots.items() if name != "owner"}
+        change, new = self.step(merged.grads, old)
+        new_row = table.at[at].get(mode="clip").astype(jnp.float32) - lr * change
+        out = {name: slots[name].at[at].set(new[name], mode="drop", unique_indices=True) for name in new}
+        table = table.at[at].set(new_row.astype(table.dtype), mode="drop", unique_indices=True)
+        return table, {"owner": merged.owner} | out
+
+    def init_rows(self, table: Float[Array, "v d"]) -> Slots:
+        raise NotImplementedError(f"{type(self).__name__} does not define init_rows")
+
+    def step(self, grads: Float[Array, "n d"], slots: Slots) -> tuple[Float[Array, "n d"], Slots]:
+        """The change of each row per unit of learning rate, and the new slots, given those of the same rows."""
+        raise NotImplementedError(f"{type(self).__name__} does not define step")
+
+
+@chz.chz
+class LazyAdam(RowRule):
+    """Adam whose moments rest while a row is not visited; bias correction counts the visits of each row."""
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+    def init_rows(self, table: Float[Array, "v d"]) -> Slots:
+        moment = jnp.zeros(table.shape, jnp.float32)
+        return {"mu": moment, "nu": jnp.copy(moment), "count": jnp.zeros(table.shape[0], jnp.int32)}
+
+    def step(self, grads: Float[Array, "n d"], slots: Slots) -> tuple[Float[Array, "n d"], Slots]:
+        mu = self.b1 * slots["mu"] + (1 - self.b1) * grads
+        nu = self.b2 * slots["nu"] + (1 - self.b2) * jnp.square(grads)
+        count = slots["count"] + 1
+        visits = count.astype(jnp.float32)[:, None]
+        scale = jnp.sqrt(nu / (1 - self.b2**visits)) + self.eps
+        return mu / (1 - self.b1**visits) / scale, {"mu": mu, "nu": nu, "count": count}
+
+
+@chz.chz
+class RowwiseAdagrad(RowRule):
+    """Adagrad with one accumulator per row: the sum over visits of the mean squared gradient."""
+
+    eps: float = 1e-8
+    initial: float = chz.field(default=0.0, doc="accumulator at the start; more damps the first visits")
+
+    def init_rows(self, table: Float[Array, "v d"]) -> Slots:
+        return {"square": jnp.full(table.shape[0], self.initial, jnp.float32)}
+
+    def step(self, grads: Float[Array, "n d"], slots: Slots) -> tuple[Float[Array, "n d"], Slots]:
+        square = slots["square"] + jnp.mean(jnp.square(grads), axis=-1)
+        return grads / (jnp.sqrt(square)[:, None] + self.eps), {"square": square}
