@@ -12,9 +12,12 @@ it has just queued. `flush` fetches all there is: the loop calls it before it sa
 
 import json
 import math
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import chz
@@ -24,7 +27,7 @@ import numpy as np
 from data.errors import UserError
 from train.progress import Show, Style, show
 
-METRICS = "metrics.jsonl"
+METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
 
 
 class NotFinite(UserError):
@@ -131,6 +134,7 @@ class Logger:
         writes = jax.process_index() == 0
         self._show: Show = show(config.progress if writes else "none", steps=steps, start=start)
         if writes:
+            (self.workdir / ENVIRONMENT).write_text(json.dumps(environment(), indent=1) + "\n")
             path = self.workdir / METRICS
             self._lines = JSONLines(path)
             if path.stat().st_size:
@@ -232,3 +236,20 @@ def _board(folder: Path, *, start: int):
     except ImportError as error:
         raise UserError("log.tensorboard needs tensorboardX: pip install 'adloom[track]'") from error
     return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+
+
+def environment() -> dict[str, str]:
+    """What the run runs on, for whoever wants the same figures again."""
+    devices = jax.devices()
+    found = {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "processes": str(jax.process_count()),
+    }
+    for package in ("adloom", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "run from its source"
+    return found
