@@ -1,0 +1,188 @@
+"""python -m serve export | score | embed | index: from a trained workdir to scores and indexes."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from data.errors import UserError
+
+EPILOG = """examples:
+  python -m serve export runs/din                           runs/din/export/<version>, for cpu, cuda and tpu
+  python -m serve score runs/din --input logs/ --output scores.parquet --columns request,item
+  python -m serve score runs/din/export --input x.parquet --output y.parquet --resume
+  python -m serve embed runs/two_tower --source items --output items.parquet
+  python -m serve index items.parquet --output runs/index
+exit codes: 0 done, 2 wrong input or command, 3 too many rejected rows"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    prepare_environment()
+    try:
+        args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename or 'the output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m serve",
+        description="Serve what python -m train wrote: a workdir is all that is needed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _export(commands.add_parser("export", help="write an artefact that needs none of our model code"))
+    _score(commands.add_parser("score", help="score Parquet rows by a workdir or an artefact"))
+    _embed(commands.add_parser("embed", help="write the vectors of a source"))
+    _index(commands.add_parser("index", help="build an exact index of vectors"))
+    return top
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--output", type=Path, help="folder of versions (default: WORKDIR/export)")
+    _step(parser)
+    parser.add_argument("--platforms", type=_words, default=("cpu", "cuda", "tpu"), metavar="cpu,cuda,tpu")
+    parser.set_defaults(run=run_export)
+
+
+def _score(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Rows keep their order and number: a row that cannot be encoded gets a null score and a line in "
+        "OUTPUT.rejects.jsonl. The output appears when it is whole."
+    )
+    parser.add_argument("model", type=Path, help="a workdir, or an exported artefact")
+    parser.add_argument("--input", type=Path, required=True, help="a Parquet file or a folder of them")
+    parser.add_argument("--output", type=Path, required=True, help="the Parquet file to write")
+    _step(parser)
+    parser.add_argument("--batch", type=_positive, default=8192, help="rows a call (default: %(default)s)")
+    parser.add_argument("--columns", type=_words, default=(), help="input columns to copy, such as request,item")
+    parser.add_argument("--separator", help="splits strings where the model takes lists, such as ^")
+    parser.add_argument(
+        "--max-rejects", type=_share, default=0.01, help="share of rows that may be rejected (default: %(default)s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where a killed run with the same words stopped")
+    parser.set_defaults(run=run_score)
+
+
+def _embed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument(
+        "--source", required=True, help="train, or an evaluator of the experiment, or one of its sources"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="a .parquet or .npz file with columns id and vector")
+    _step(parser)
+    parser.add_argument("--id", default="item", help="column of the source that names a row (default: %(default)s)")
+    parser.add_argument(
+        "--vectors", type=_words, default=("item",), help="outputs of the model, joined end to end (default: item)"
+    )
+    parser.add_argument("--batch", type=_positive, default=1024, help="rows a call (default: %(default)s)")
+    parser.set_defaults(run=run_embed)
+
+
+def _index(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("vectors", type=Path, help="what embed wrote")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the index")
+    parser.add_argument("--metric", choices=("dot", "cosine"), default="dot")
+    parser.set_defaults(run=run_index)
+
+
+def _step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--step", type=_step_of, default="best", metavar="best|latest|N", help="checkpoint (default: %(default)s)"
+    )
+
+
+def run_export(args: argparse.Namespace) -> None:
+    from serve.export import export
+
+    path = export(args.workdir, output=args.output, step=args.step, platforms=args.platforms)
+    print(f"exported {path} for {', '.join(args.platforms)}")
+
+
+def run_score(args: argparse.Namespace) -> None:
+    from serve.commands import score_parquet
+
+    done = score_parquet(
+        args.model,
+        input=args.input,
+        output=args.output,
+        step=args.step,
+        batch=args.batch,
+        columns=args.columns,
+        separator=args.separator,
+        max_rejects=args.max_rejects,
+        resume=args.resume,
+    )
+    rate = done.rows / max(done.seconds, 1e-9)
+    print(f"wrote {done.output}: {done.rows:,} rows in {done.seconds:.1f} s ({rate:,.0f} rows/s)")
+    if done.rejects is not None:
+        print(f"{done.rejected:,} rows were rejected and have a null score; they are named in {done.rejects}")
+
+
+def run_embed(args: argparse.Namespace) -> None:
+    from serve.commands import embed_source
+
+    figures = embed_source(
+        args.workdir,
+        source=args.source,
+        output=args.output,
+        step=args.step,
+        id=args.id,
+        vectors=args.vectors,
+        batch=args.batch,
+    )
+    print(f"wrote {args.output}: {figures['rows']:,} vectors of {figures['dim']}")
+
+
+def run_index(args: argparse.Namespace) -> None:
+    from serve.commands import index_vectors
+
+    figures = index_vectors(args.vectors, output=args.output, metric=args.metric)
+    print(f"wrote {args.output}: {figures['rows']:,} vectors of {figures['dim']}")
+
+
+def prepare_environment() -> None:
+    """What must be set before jax is imported."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "adloom" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return share
+
+
+def _step_of(text: str) -> int | str:
+    if text in ("best", "latest"):
+        return text
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor a step")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

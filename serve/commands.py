@@ -1,0 +1,124 @@
+"""What the sub-commands do, for the command line and for pipelines alike."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.errors import UserError
+from data.sources import SourceConfig
+from serve.artifact import is_artifact, load
+from serve.forward import Forward
+from serve.inputs import Input, ParquetInput, SourceInput, needed
+from serve.progress import Say
+from serve.score import BATCH, Scored, score
+
+
+def score_parquet(
+    model: Path,
+    *,
+    input: Path,
+    output: Path,
+    step: int | str = "best",
+    batch: int = BATCH,
+    columns: Sequence[str] = (),
+    separator: str | None = None,
+    max_rejects: float = 0.01,
+    resume: bool = False,
+    say: Say | None = None,
+) -> Scored:
+    """Scores raw rows by a workdir or an artefact."""
+    opened = _open(model, step=step, batch=batch)
+    rows = ParquetInput(
+        input, features=opened.features, vocabularies=opened.vocabularies, carry=columns, separator=separator
+    )
+    return _score(opened, rows, output=output, batch=batch, max_rejects=max_rejects, resume=resume, say=say)
+
+
+def score_source(
+    model: Path,
+    *,
+    source: SourceConfig,
+    output: Path,
+    step: int | str = "best",
+    batch: int = BATCH,
+    columns: Sequence[str] = (),
+    resume: bool = False,
+    say: Say | None = None,
+) -> Scored:
+    """Scores the encoded rows of a source by a workdir or an artefact."""
+    opened = _open(model, step=step, batch=batch)
+    rows = SourceInput(source.make(), inputs=opened.forward.inputs, name=type(source).__name__, carry=columns)
+    return _score(opened, rows, output=output, batch=batch, max_rejects=0.0, resume=resume, say=say)
+
+
+class _Opened:
+    """What scoring asks of a model, wherever it comes from."""
+
+    def __init__(self, forward: Forward, *, version: str, features, vocabularies: Path | None):
+        self.forward, self.version = forward, version
+        self.features = needed(features, inputs=forward.inputs)
+        self.vocabularies = vocabularies
+
+
+def _open(model: Path, *, step: int | str, batch: int) -> _Opened:
+    if is_artifact(model):
+        artifact = load(model, max_batch=batch)
+        return _Opened(
+            artifact.forward,
+            version=artifact.version,
+            features=artifact.features,
+            vocabularies=artifact.vocabularies,
+        )
+    from serve.export import model_inputs  # an artefact is scored without train/ and modules/
+    from serve.trained import Trained
+
+    trained = Trained(model, step=step)
+    forward = trained.forward(inputs=model_inputs(trained), max_batch=batch)
+    return _Opened(forward, version=trained.version, features=trained.features, vocabularies=trained.vocabularies)
+
+
+def _score(
+    opened: _Opened, rows: Input, *, output: Path, batch: int, max_rejects: float, resume: bool, say: Say | None
+) -> Scored:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return score(
+        opened.forward,
+        model=opened.version,
+        rows=rows,
+        output=output,
+        batch=batch,
+        max_rejects=max_rejects,
+        resume=resume,
+        say=say,
+    )
+
+
+def embed_source(
+    workdir: Path,
+    *,
+    source: str | SourceConfig,
+    output: Path,
+    step: int | str = "best",
+    id: str = "item",
+    vectors: Sequence[str] = ("item",),
+    batch: int = 1024,
+    say: Say | None = None,
+) -> dict[str, int]:
+    """Writes {id, vector} of every row of a source, given or declared by name in the workdir's experiment."""
+    from serve.embed import embed
+    from serve.trained import Trained
+
+    trained = Trained(workdir, step=step)
+    config = source if isinstance(source, SourceConfig) else trained.named_source(source)
+    return embed(trained, source=config.make(), output=output, id=id, vectors=vectors, batch=batch, say=say)
+
+
+def index_vectors(vectors: Path, *, output: Path, metric: str = "dot") -> dict[str, int]:
+    """Builds the index of a file that `embed` wrote."""
+    from serve.embed import read
+    from serve.index import build
+
+    if not vectors.is_file():
+        raise UserError(f"{vectors} is not a file of vectors; python -m serve embed WORKDIR writes one")
+    ids, rows, model = read(vectors)
+    build(rows, ids=ids, metric=metric, model=model).save(output)
+    return {"rows": len(ids), "dim": rows.shape[1]}

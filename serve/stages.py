@@ -1,0 +1,93 @@
+"""Stages of a pipeline that serve what earlier stages trained; paths may be references such as "@encoder"."""
+
+from pathlib import Path
+from typing import Literal
+
+import chz
+
+from data.sources import SourceConfig
+from serve.commands import embed_source, index_vectors, score_parquet, score_source
+from serve.export import export
+from serve.pack import PLATFORMS
+from serve.score import BATCH
+from train.pipeline import Results, Say, Stage
+
+
+@chz.chz
+class Embed(Stage):
+    """Vectors of every row of a source; the next stage reads them as "@<this stage>/vectors.npz"."""
+
+    of: str = chz.field(doc="workdir of a training run, such as @encoder")
+    source: SourceConfig
+    name: str = chz.field(default="vectors.npz", doc="file in this stage's folder; .npz or .parquet")
+    id: str = chz.field(default="item", doc="column of the source that names a row")
+    vectors: tuple[str, ...] = chz.field(default=("item",), doc="outputs of the model, joined end to end")
+    batch: int = 1024
+
+    def run(self, *, out: Path, say: Say) -> Results:
+        return embed_source(
+            Path(self.of),
+            source=self.source,
+            output=out / self.name,
+            id=self.id,
+            vectors=self.vectors,
+            batch=self.batch,
+            say=say,
+        )
+
+
+@chz.chz
+class Index(Stage):
+    """An exact index in this stage's folder `index`."""
+
+    of: str = chz.field(doc="file of vectors, such as @items/vectors.npz")
+    metric: Literal["dot", "cosine"] = "dot"
+
+    def run(self, *, out: Path, say: Say) -> Results:
+        return index_vectors(Path(self.of), output=out / "index", metric=self.metric)
+
+
+@chz.chz
+class Export(Stage):
+    """An artefact; later stages name it "@<this stage>"."""
+
+    of: str = chz.field(doc="workdir of a training run, such as @tower")
+    platforms: tuple[str, ...] = PLATFORMS
+    step: Literal["best", "latest"] = "best"
+
+    def run(self, *, out: Path, say: Say) -> Results:
+        path = export(Path(self.of), output=out, step=self.step, platforms=self.platforms)
+        say(f"{path.name} for {', '.join(self.platforms)}")
+        return {"version": path.name, "bytes": sum(p.stat().st_size for p in path.rglob("*") if p.is_file())}
+
+
+@chz.chz
+class Score(Stage):
+    """Scores of a source or of Parquet rows, in this stage's file `scores.parquet`."""
+
+    of: str = chz.field(doc="workdir or artefact, such as @export")
+    source: SourceConfig | None = chz.field(default=None, doc="encoded rows to score")
+    input: str | None = chz.field(default=None, doc="or a Parquet file or folder of raw rows")
+    columns: tuple[str, ...] = chz.field(default=(), doc="columns to copy beside the scores")
+    max_rejects: float = 0.01
+    batch: int = BATCH
+
+    @chz.validate
+    def _one_input(self):
+        if (self.source is None) == (self.input is None):
+            raise ValueError("a Score stage takes a source or an input, one of the two")
+
+    def run(self, *, out: Path, say: Say) -> Results:
+        common = {
+            "output": out / "scores.parquet",
+            "batch": self.batch,
+            "columns": self.columns,
+            "resume": True,
+            "say": say,
+        }
+        if self.source is not None:
+            done = score_source(Path(self.of), source=self.source, **common)
+        else:
+            done = score_parquet(Path(self.of), input=Path(self.input), max_rejects=self.max_rejects, **common)
+        say(f"{done.rows:,} rows, {done.rejected:,} rejected")
+        return {"rows": done.rows, "rejected": done.rejected, "rows_per_second": done.rows / max(done.seconds, 1e-9)}
