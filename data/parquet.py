@@ -5,17 +5,12 @@ the files and the declaration, so that the next run opens at once and a global s
 """
 
 import hashlib
-import json
-import logging
-import os
-import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import chz
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,11 +18,10 @@ from data.columns import is_list, is_number, is_text, missing_column
 from data.encode import Encoded, encode
 from data.errors import UserError
 from data.features import Features
-from data.rejects import Rejects
-from data.sources import InMemory, Rows, Source, SourceConfig
+from data.mapped import default_cache, hold
+from data.rejects import Rejects, report
+from data.sources import Source, SourceConfig
 from data.vocabulary import Vocabularies
-
-log = logging.getLogger("adloom.data")
 
 VERSION = 1
 """Of the encoding: raise it when arrays made from equal files change."""
@@ -55,7 +49,6 @@ class Parquet(SourceConfig):
         check_schemas(files, columns=names)
         vocabularies = Vocabularies(self.vocabularies)
         total = sum(pq.read_metadata(file).num_rows for file in files)
-        row = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in self.features.arrays().values())
         rejects = Rejects()
         chunks = encoded(
             files,
@@ -65,33 +58,18 @@ class Parquet(SourceConfig):
             threads=self.threads,
             rejects=rejects,
         )
-        if total * row <= self.memory * 2**30:
-            source: Source = InMemory(_collect(chunks, self.features, total), features=self.features)
-            self._settle(rejects, total)
-        else:
-            folder = Path(self.cache or default_cache()) / "parquet" / self._key(files)
-            if folder.exists():
-                self._settle(Mapped(folder, features=self.features).rejects, total)
-            else:
-                log.info("encoding %d rows (%.1f GiB) into %s, once", total, total * row / 2**30, folder)
-                build_mapped(
-                    folder,
-                    chunks,
-                    features=self.features,
-                    check=lambda: self._settle(rejects, total),
-                    rejects=rejects,
-                )
-            source = Mapped(folder, features=self.features, window=self.window)
-            rejects = source.rejects
-        source.rejects, source.vocabularies = rejects, vocabularies  # type: ignore[attr-defined]
+        source = hold(
+            chunks,
+            features=self.features,
+            total=total,
+            memory=self.memory,
+            folder=Path(self.cache or default_cache()) / "parquet" / self._key(files),
+            rejects=rejects,
+            settle=lambda found, rows: report(found, rows, path=self.rejects, max_share=self.max_rejects),
+            window=self.window,
+        )
+        source.vocabularies = vocabularies  # type: ignore[attr-defined]
         return source
-
-    def _settle(self, rejects: Rejects, total: int) -> None:
-        if self.rejects is not None and rejects.count:
-            rejects.write(self.rejects)
-        for line in rejects.summary():
-            log.warning(line)
-        rejects.check(total, self.max_rejects)
 
     def _key(self, files: list[Path]) -> str:
         """Names equal encoded content: the files as they stand, the declaration, the vocabularies."""
@@ -108,10 +86,6 @@ class Parquet(SourceConfig):
                 if file.is_file():
                     digest.update(file.name.encode() + file.read_bytes())
         return digest.hexdigest()
-
-
-def default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adloom"
 
 
 def expand(path: str) -> list[Path]:
@@ -220,81 +194,3 @@ def _gathered(chunks: list[Encoded], rejects: Rejects) -> Iterator[Encoded]:
     for chunk in chunks:
         rejects.merge(chunk.rejects)
         yield chunk
-
-
-def _collect(chunks: Iterator[Encoded], features: Features, total: int) -> Rows:
-    columns = {name: np.empty((total, *shape), dtype) for name, (shape, dtype) in features.arrays().items()}
-    at = 0
-    for chunk in chunks:
-        for name, array in chunk.rows.items():
-            columns[name][at : at + len(chunk.keep)] = array
-        at += len(chunk.keep)
-    return {name: column[:at] for name, column in columns.items()}
-
-
-def build_mapped(
-    folder: Path, chunks: Iterator[Encoded], *, features: Features, rejects: Rejects, check: Callable[[], None]
-) -> None:
-    """Writes the columns beside `folder` and renames when whole: a killed build leaves no cache behind."""
-    part = folder.with_name(f"{folder.name}.part{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    arrays = features.arrays()
-    rows = 0
-    try:
-        files = {name: (part / f"{number}.bin").open("wb") for number, name in enumerate(arrays)}
-        try:
-            for chunk in chunks:
-                for name, array in chunk.rows.items():
-                    files[name].write(np.ascontiguousarray(array).data)
-                rows += len(chunk.keep)
-        finally:
-            for file in files.values():
-                file.close()
-        check()
-        rejects.write(part / "rejects.jsonl")
-        notes = [[field, why, count] for (field, why), count in rejects.notes.items()]
-        (part / "meta.json").write_text(json.dumps({"rows": rows, "rejected": rejects.count, "notes": notes}))
-        try:
-            part.rename(folder)
-        except OSError:
-            if not folder.exists():  # otherwise another process was first with the same content
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-class Mapped:
-    """Encoded columns on disk. Reads touch only the pages asked for; pickles as its folder."""
-
-    def __init__(self, folder: str | os.PathLike, *, features: Features, window: int = 0):
-        self.folder, self.features, self.window = Path(folder), features, window
-        meta = json.loads((self.folder / "meta.json").read_text())
-        self._len = meta["rows"]
-        self.rejects = Rejects.read(self.folder / "rejects.jsonl", count=meta["rejected"])
-        for field, why, count in meta["notes"]:
-            self.rejects.note(field=field, why=why, count=count)
-        self.blocks = None if not window else np.append(np.arange(0, self._len, min(4096, window)), self._len)
-        self.columns: Rows = {}
-        for number, (name, (shape, dtype)) in enumerate(features.arrays().items()):
-            shape = (self._len, *shape)
-            empty = not np.prod(shape)
-            self.columns[name] = (
-                np.empty(shape, dtype) if empty else np.memmap(self.folder / f"{number}.bin", dtype, "r", shape=shape)
-            )
-
-    def __len__(self) -> int:
-        return self._len
-
-    def __getitem__(self, index: int) -> Rows:
-        return {name: np.array(column[index]) for name, column in self.columns.items()}
-
-    def take(self, indices: np.ndarray) -> Rows:
-        return {name: np.asarray(column[indices]) for name, column in self.columns.items()}
-
-    def __reduce__(self):
-        return _reopen, (self.folder, self.features, self.window)
-
-
-def _reopen(folder: Path, features: Features, window: int) -> Mapped:
-    return Mapped(folder, features=features, window=window)

@@ -1,6 +1,7 @@
 """Rows that cannot be used: counted, named and set aside, never lost in silence."""
 
 import json
+import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from data.errors import TooManyRejects
 
 SHOWN = 10
+
+log = logging.getLogger("adloom.data")
 
 
 class Rejects:
@@ -108,3 +111,12 @@ class Rejects:
         """One line per kind of fault or mend."""
         lines = [f"rejected: {field}: {why}: {n} rows" for (field, why), n in sorted(self.counts.items())]
         return lines + [f"mended: {field}: {why}: {n}" for (field, why), n in sorted(self.notes.items())]
+
+
+def report(rejects: Rejects, total: int, *, path: str | os.PathLike | None, max_share: float) -> None:
+    """Writes what was set aside to `path`, says what was found, and stops when it is too much."""
+    if path is not None and rejects.count:
+        rejects.write(path)
+    for line in rejects.summary():
+        log.warning(line)
+    rejects.check(total, max_share)

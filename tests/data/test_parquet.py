@@ -11,7 +11,8 @@ import pytest
 
 from data.errors import TooManyRejects, UserError
 from data.features import Categorical, Features, Label, Numeric, Sequence
-from data.parquet import Mapped, Parquet
+from data.mapped import Mapped
+from data.parquet import Parquet
 from data.pipeline import Loader
 from data.sources import InMemory, Source
 from data.vocabulary import Vocabularies, build
