@@ -81,8 +81,8 @@ class _Run:
             return found.state, found.step, dict(found.clock)
         state = self.program.init(self.experiment.seed)
         if self.experiment.init_from is not None:
-            state, report = self.experiment.init_from.apply(state)
-            for line in report.lines():
+            state, loaded = self.experiment.init_from.apply(state)
+            for line in (f"weights of {self.experiment.init_from.workdir}:", *loaded.lines()):
                 self.say(line)
         return state, 0, {"seconds": 0.0}
 
@@ -95,7 +95,7 @@ class _Run:
             fresh = step > self.start or step == 0
             evaluated = fresh and not stopping and self._evaluate(step)
             ended = step == steps or (evaluated and self._patience_is_over())
-            if fresh and (stopping or ended or evaluated or self.checkpoints.due(step)):
+            if fresh and (stopping or ended or evaluated or self.experiment.checkpoint.due(step)):
                 self.clock["seconds"] = time.perf_counter() - begun
                 self._save(step, evaluated=evaluated, last=ended or stopping)
             if ended or stopping:
@@ -119,16 +119,17 @@ class _Run:
     def _evaluate(self, step: int) -> bool:
         """Runs the evaluators whose turn it is."""
         last = step == self.experiment.steps
-        due = {name: e for name, e in self.experiment.evals.items() if e.due(step, last=last)}
+        due = {name: e for name, e in self.experiment.evals.items() if last or (step and e.due(step))}
         if not due:
             return False
         predict = make_predict(self.program, self.program.weights(self.state))
         found: dict[str, float] = {}
         for name, evaluator in due.items():
-            evaluation = evaluator.run(predict)
-            found |= {f"{name}/{metric}": value for metric, value in evaluation.values.items()}
+            evaluation = evaluator.run(predict, progress=self.logger.evaluating(name))
             save_curves(self.folder.path, name=name, curves=evaluation.curves)
-        self.logger.evaluation(step, found)
+            evaluation = evaluation.under(name)
+            self.logger.evaluation(step, evaluation.values, reasons=evaluation.reasons)
+            found |= evaluation.values
         self.metrics |= found
         if self.experiment.early_stop is not None:
             self.clock["early_stop"] = _judge(self.experiment.early_stop, found, self.clock.get("early_stop"))

@@ -1,0 +1,104 @@
+"""Every config file, shrunk by rule: the same code paths at sizes that a test can afford."""
+
+import copy
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.command import read_config
+from train.experiment import Experiment
+from train.pipeline import Pipeline
+from train.pipeline import Train as TrainStage
+from train.program import Program
+from train.sharding import Mesh, put_batch
+from train.snapshot import dump, load
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = 16
+STEPS = 30
+
+
+def config_files() -> list[Path]:
+    """Files of configs/ that define get_config."""
+    return sorted(p for p in (ROOT / "configs").glob("*.py") if "def get_config" in p.read_text())
+
+
+def shrunk(stored: Any) -> Any:
+    """Tiny malls, small batches, few steps; models as they are."""
+    if isinstance(stored, list):
+        return [shrunk(v) for v in stored]
+    if not isinstance(stored, dict):
+        return stored
+    out = {k: shrunk(v) for k, v in stored.items()}
+    kind = out.get("$type", "")
+    if kind == "data.mall.config:Mall":
+        out["size"] = "tiny"
+    if "batch_size" in out:
+        out["batch_size"] = ROWS
+    if "prefetch" in out:
+        out["prefetch"] = 0
+    if kind == "train.experiment:Experiment":
+        out["steps"] = STEPS
+    return out
+
+
+def resolved(path: Path) -> Any:
+    return dump(read_config(path.relative_to(ROOT), []))
+
+
+def experiments(path: Path) -> dict[str, Experiment]:
+    """The experiments of a config file whose data need no earlier stage, shrunk."""
+    config = load(shrunk(resolved(path)))
+    if isinstance(config, Pipeline):
+        stages = {n: s.experiment for n, s in config.stages.items() if isinstance(s, TrainStage)}
+        return {f"{path.stem}:{n}": e for n, e in stages.items() if "@" not in json.dumps(dump(e))}
+    return {path.stem: config}
+
+
+@dataclasses.dataclass
+class Case:
+    """One experiment opened on four devices, two by two, and on one."""
+
+    name: str
+    experiment: Experiment
+    batch: dict[str, np.ndarray]
+    on_four: Program
+    on_one: Program
+
+    @property
+    def meshes(self):
+        return self.on_four.mesh, self.on_one.mesh
+
+    def inputs(self, rows: slice = slice(None)) -> dict[str, np.ndarray]:
+        return {n: copy.copy(self.batch[n][rows]) for f in self.on_one.features for n in f.arrays()}
+
+
+@functools.cache
+def case(name: str, path: Path) -> Case:
+    experiment = experiments(path)[name]
+    batches = experiment.loader.open(experiment.source.make())
+    batch = next(batches)
+    batches.close()
+    rules = experiment.mesh.rules
+    four = Mesh(data=2, model=2, rules=rules).make()
+    one = Mesh(data=1, model=1, rules=rules).make(devices=jax.devices()[:1])
+    make = functools.partial(Program, experiment, features=batches.features)
+    return Case(name, experiment, batch, make(mesh=four), make(mesh=one))
+
+
+@functools.cache
+def trained(name: str, path: Path) -> dict[str, Any]:
+    """The case after STEPS steps on its one batch, on four devices, with the losses on the way."""
+    c = case(name, path)
+    with jax.set_mesh(c.on_four.mesh):
+        state = c.on_four.init(c.experiment.seed)
+        losses = []
+        for _ in range(STEPS):
+            state, logs = c.on_four.train_step(state, put_batch(c.batch, mesh=c.on_four.mesh))
+            losses.append(float(logs["loss"]))
+    return {"state": state, "losses": losses}

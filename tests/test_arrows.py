@@ -1,0 +1,56 @@
+"""Imports run one way: modules and data know nothing of ours outside themselves, train joins them, serve reads."""
+
+import ast
+
+import pytest
+
+OURS = {"modules", "train", "serve", "data", "configs", "tests"}
+ALLOWED = {
+    "modules": {"modules"},
+    "data": {"data"},
+    "train": {"train", "modules", "data"},
+    "serve": {"serve", "train", "modules", "data"},
+    "configs": {"configs", "train", "serve", "modules", "data"},
+}
+# serve never trains: of train it may read what describes, restores and runs a forward pass, and stages.
+SERVE_READS = {
+    "train.checkpoint",
+    "train.experiment",
+    "train.program",
+    "train.snapshot",
+    "train.workdir",
+    "train.sharding",
+    "train.pipeline",
+}
+BANNED = {"tensorflow", "torch", "keras"}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield node.lineno, node.module or ""
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_imports_follow_the_arrows(root, room):
+    files = sorted((root / room).rglob("*.py"))
+    assert files
+    wrong = []
+    for path in files:
+        for line, name in imported(path):
+            top = name.split(".")[0]
+            here = f"{path.relative_to(root)}:{line} imports {name}"
+            if top in BANNED or (top in OURS and top not in ALLOWED[room]):
+                wrong.append(here)
+            if room == "serve" and top == "train" and not any(name == s or name.startswith(s + ".") for s in SERVE_READS):
+                wrong.append(here)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_package_markers_are_empty(root):
+    for room in ALLOWED:
+        full = [str(p) for p in (root / room).rglob("__init__.py") if p.read_text().strip()]
+        assert not full
