@@ -66,7 +66,9 @@ def write_pipeline_report(workdir: Path, *, sections: Sequence[Section] = ()) ->
         folder = workdir / stage["folder"]
         records = read_metrics(folder)
         if records:
-            body += section(stage["name"], _sections(folder, records, _json(folder / "config.json") or {}))
+            run = _json(folder / "config.json") or {}
+            inside = tiles(_facts(records, run)) + _sections(folder, records, run, level=3)
+            body += folded(f"{stage['name']}: {_title(run)}", inside)
     body += section("Config", _config(config))
     seconds = sum(stage["seconds"] for stage in stages)
     subtitle = f"{len(stages)} stages, {seconds:.0f} s, in {workdir.resolve().name}"
@@ -149,7 +151,7 @@ def _facts(records: Sequence[Mapping], config: Mapping) -> list[tuple[str, str]]
     return facts
 
 
-def _sections(workdir: Path, records: Sequence[Mapping], config: Mapping) -> str:
+def _sections(workdir: Path, records: Sequence[Mapping], config: Mapping, *, level: int = 2) -> str:
     """Charts and tables of one run."""
     series = _series(records)
     train = {n.removeprefix("train/"): _finite(*s) for n, s in series.items() if n.startswith("train/")}
@@ -158,19 +160,19 @@ def _sections(workdir: Path, records: Sequence[Mapping], config: Mapping) -> str
         draw(
             Chart(title=name, series=[Series(name, *train[name])], y_range=(0.0, 1.0) if name == "data_wait" else None)
         )
-        for name in (*(n for n in train if n not in rates), "rows_per_s", "data_wait")
+        for name in ("loss", *(n for n in train if n not in (*rates, "loss")), "rows_per_s", "data_wait")
         if name in train and train[name][0]
     ]
     return (
-        section("Evaluation", _table(records, config) + _charts(_over_steps(series, config)))
-        + section("Curves", _charts(_curves(workdir, config)))
-        + section("Training", _charts(charts))
+        section("Evaluation", _table(records, config) + _charts(_over_steps(series, config)), level=level)
+        + section("Curves", _charts(_curves(workdir, config)), level=level)
+        + section("Training", _charts(charts), level=level)
     )
 
 
 def _charts(charts: Sequence[str]) -> str:
     shown = [chart for chart in charts if chart]
-    return f'<div class="charts" style="margin-top:14px">{"".join(shown)}</div>' if shown else ""
+    return f'<div class="charts">{"".join(shown)}</div>' if shown else ""
 
 
 def _over_steps(series: Mapping[str, tuple], config: Mapping) -> list[str]:
@@ -185,20 +187,23 @@ def _over_steps(series: Mapping[str, tuple], config: Mapping) -> list[str]:
 
 
 def _table(records: Sequence[Mapping], config: Mapping) -> str:
-    """Last and best value of every figure that evaluators gave."""
+    """A row per figure, a column per evaluator and slice: the last value, and the best where that is another."""
     why = {name: reason for record in records for name, reason in record.get("reasons", {}).items()}
-    rows = []
+    cells: dict[str, dict[str, str]] = {}
     for name, (steps, values) in _series(records).items():
         if name.startswith("train/"):
             continue
         where, metric = _split(name, config)
         judge, (x, y) = _judge(metric), _finite(steps, values)
         best = judge(range(len(y)), key=lambda i, y=y: y[i]) if judge and y else None
-        at = ("", "") if best is None else (number(y[best]), number(x[best]))
-        rows.append((where, metric, number(values[-1]), *at, why.get(name, "") if values[-1] is None else ""))
-    if not any(row[-1] for row in rows):
-        return table(("rows", "figure", "last", "best", "at step"), [row[:-1] for row in rows], text=(1,))
-    return table(("rows", "figure", "last", "best", "at step", "why there is none"), rows, text=(1, 5))
+        cell = number(values[-1])
+        if values[-1] is None:
+            cell += f"\n{why.get(name, '')}"
+        elif best is not None and y[best] != values[-1]:
+            cell += f"\nbest {number(y[best])} at {number(x[best])}"
+        cells.setdefault(metric, {})[where] = cell
+    columns = list(dict.fromkeys(where for row in cells.values() for where in row))
+    return table(("", *columns), [(metric, *(row.get(w, "") for w in columns)) for metric, row in cells.items()])
 
 
 def _curves(workdir: Path, config: Mapping) -> list[str]:
@@ -218,6 +223,7 @@ LABELS = {
     "reliability": ("Reliability, {}", "mean prediction", "share of positives"),
     "lorenz": ("Concentration, {}", "share of items, least shown first", "share of recommendations"),
 }
+DIAGONALS = {"roc": "chance", "reliability": "calibrated", "lorenz": "even"}
 
 
 def _curve(name: str, kind: str, lines: Sequence[tuple[str, Mapping]]) -> str:
@@ -235,7 +241,7 @@ def _curve(name: str, kind: str, lines: Sequence[tuple[str, Mapping]]) -> str:
         y_range = (0.0, min(1.0, 1.08 * max(max(c["y"]) for _, c in lines)))
         note = f"Share of positives: {number(lines[0][1]['base'])}."
     else:
-        series.append(Series("as good as chance" if kind == "roc" else "even", x_range, y_range, dashed=True))
+        series.append(Series(DIAGONALS[kind], x_range, y_range, dashed=True))
     chart = Chart(title.format(name), series, x_label, y_label, x_range=x_range, y_range=y_range, bars=bars, note=note)
     return draw(chart)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, HEIGHT = 520, 270
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 38
+LEFT, RIGHT, TOP, BOTTOM = 58, 24, 12, 38
 COLOURS = 6  # of the page's palette, --c0 ..
 POINTS = 600  # of a series that are drawn
 

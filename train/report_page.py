@@ -46,8 +46,10 @@ tr:last-child td { border-bottom: 0; }
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td.text, th.text { text-align: left; white-space: normal; }
+td small { display: block; color: var(--soft); font-size: 12px; font-weight: 400; }
+.charts + .charts, .card + .charts, .sub + .card { margin-top: 14px; }
 td.good { color: var(--good); font-weight: 600; }
-details { margin: 12px 0; } summary { cursor: pointer; font-weight: 600; }
+details { margin: 14px 0; } summary { cursor: pointer; font-weight: 600; font-size: 16px; }
 pre { margin: 8px 0; font: 13px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-x: auto; }
 pre i { color: var(--soft); font-style: normal; } a { color: var(--c0); }
 """
@@ -110,7 +112,7 @@ def table(
     text: Sequence[int] = (),
     good: Collection[tuple[int, int]] = (),
 ) -> str:
-    """Cells as given; columns in `text` read as prose, the (row, column) in `good` stand out."""
+    """Lines of a cell after its first are small; columns in `text` are prose, the (row, column) in `good` stand out."""
     if not rows:
         return ""
 
@@ -120,15 +122,18 @@ def table(
         return ' class="good"' if (row, column) in good else ""
 
     top = "".join(f"<th{kind(-1, i)}>{escape(name)}</th>" for i, name in enumerate(head))
-    lines = [
-        "".join(f"<td{kind(r, i)}>{escape(cell)}</td>" for i, cell in enumerate(row)) for r, row in enumerate(rows)
-    ]
+    lines = ["".join(f"<td{kind(r, i)}>{_cell(cell)}</td>" for i, cell in enumerate(row)) for r, row in enumerate(rows)]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="card"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+def _cell(text: str) -> str:
+    first, _, rest = text.partition("\n")
+    return escape(first) + (f"<small>{escape(rest)}</small>" if rest else "")
+
+
+def section(title: str, content: str, *, level: int = 2) -> str:
+    return f"<section><h{level}>{escape(title)}</h{level}>{content}</section>" if content else ""
 
 
 def folded(title: str, content: str) -> str:

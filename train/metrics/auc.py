@@ -6,7 +6,7 @@ import numpy as np
 from data.errors import UserError
 from train.metrics.base import Accumulator, Arrays, Curve, PointMetric, column, point_rows
 
-ONE_CLASS = "only one class of labels was seen"
+ONE_CLASS, NO_ROWS = "only one class of labels was seen", "no row was seen"
 COMPACT = 1 << 21  # rows held before equal scores are merged
 POINTS = 400  # of a curve that is kept for a plot
 
@@ -54,6 +54,10 @@ class ScoreCounts:
         self._parts = [(score[starts], negative, positive)]
         self._held = len(starts)
         return self._parts[0]
+
+    def why(self) -> str:
+        """Why a figure of these counts is missing."""
+        return ONE_CLASS if self._held else NO_ROWS
 
     def auc(self) -> float:
         """Chance that a positive scores above a negative, ties counted half; NaN for one class."""
@@ -105,7 +109,7 @@ class AUCAccumulator(Accumulator):
         return {self.config.name: self.counts.auc()}
 
     def reasons(self) -> dict[str, str]:
-        return {self.config.name: ONE_CLASS} if np.isnan(self.counts.auc()) else {}
+        return {self.config.name: self.counts.why()} if np.isnan(self.counts.auc()) else {}
 
     def curves(self) -> dict[str, Curve]:
         _, negative, positive = self.counts.compact()
@@ -144,7 +148,7 @@ class PRAUCAccumulator(Accumulator):
         return {self.config.name: self.counts.average_precision()}
 
     def reasons(self) -> dict[str, str]:
-        return {self.config.name: "no positive was seen"} if np.isnan(self.counts.average_precision()) else {}
+        return {self.config.name: self.counts.why()} if np.isnan(self.counts.average_precision()) else {}
 
     def curves(self) -> dict[str, Curve]:
         _, negative, positive = self.counts.compact()
@@ -209,5 +213,5 @@ class PossibleAUCAccumulator(Accumulator):
         return {f"{name}/possible": possible, f"{name}/possible/expected": self._expected(), f"{name}/lift": lift}
 
     def reasons(self) -> dict[str, str]:
-        why = ONE_CLASS if np.isnan(self.truth.auc()) else "the truth does not rank"
+        why = self.truth.why() if np.isnan(self.truth.auc()) else "the truth does not rank"
         return {name: why for name, value in self.compute().items() if np.isnan(value)}

@@ -3,10 +3,10 @@
 import chz
 import numpy as np
 
+from train.metrics.auc import NO_ROWS, ONE_CLASS
 from train.metrics.base import Accumulator, Arrays, PointMetric, point_rows
 
 CLIP = 1e-7  # as BARS clips probabilities
-NO_ROWS = "no row was seen"
 
 
 class MeanAccumulator(Accumulator):
@@ -158,4 +158,4 @@ class NormalisedEntropyAccumulator(LogLossAccumulator):
         return {self.name: self.mean / -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))}
 
     def reasons(self) -> dict[str, str]:
-        return {} if 0 < self.positive < self.weight else {self.name: "only one class of labels was seen"}
+        return super().reasons() if not self.weight > 0 or 0 < self.positive < self.weight else {self.name: ONE_CLASS}
