@@ -38,7 +38,7 @@ class NotFinite(UserError):
     def __init__(self, *, name: str, value: float, step: int):
         self.step = step
         super().__init__(
-            f"{name} is {value} at step {step}: lower the learning rate, clip gradients (optimizer.clip), "
+            f"{name} is {value} at step {step}: lower the learning rate, clip gradients (optimizer.clip_norm), "
             f"or look at the batch of that step"
         )
 

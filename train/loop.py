@@ -122,6 +122,7 @@ class _Run:
         due = {name: e for name, e in self.experiment.evals.items() if last or (step and e.due(step))}
         if not due:
             return False
+        self.logger.flush()  # a loss that is not finite is named before its scores are measured
         predict = make_predict(self.program, self.program.weights(self.state))
         found: dict[str, float] = {}
         for name, evaluator in due.items():
