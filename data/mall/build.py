@@ -6,9 +6,12 @@ from functools import lru_cache
 import numpy as np
 
 from data.errors import UserError
+from data.mall.ads import Campaigns, auctions, campaigns
+from data.mall.commerce import conversions, purchases, ratings, treatments
 from data.mall.config import Mall
 from data.mall.events import Log, Table, join, simulate
 from data.mall.latents import Catalogue, catalogue
+from data.mall.users import users
 
 IN_MEMORY = 20_000_000
 
@@ -42,6 +45,40 @@ def build(mall: Mall) -> Built:
         actions=join([p.actions for p in parts]),
     )
     return Built(mall, shop, log)
+
+
+def aftermath(mall: Mall, *, shop: Catalogue, ads: Campaigns, log: Log, shard: int) -> dict[str, Table]:
+    """The tables of one shard that follow from its log of requests and impressions."""
+    people = users(mall, shop=shop, shard=shard)
+    clicks = conversions(mall, shop=shop, people=people, log=log, shard=shard)
+    bought = purchases(mall, shop=shop, clicks=clicks, shard=shard)
+    return {
+        "conversions": clicks,
+        "purchases": bought,
+        "ratings": ratings(mall, shop=shop, people=people, bought=bought, shard=shard),
+        "treatments": treatments(mall, people=people, shard=shard),
+        "auctions": auctions(mall, shop=shop, ads=ads, people=people, log=log, shard=shard),
+    }
+
+
+@lru_cache(maxsize=2)
+def after(mall: Mall) -> dict[str, Table]:
+    """Conversions, purchases, ratings, treatments and auctions of the whole mall."""
+    built = build(mall)
+    ads = campaigns(mall, shop=built.shop)
+    parts = [aftermath(mall, shop=built.shop, ads=ads, log=shard_of(built, s), shard=s) for s in range(mall.shards)]
+    return {name: join([part[name] for part in parts]) for name in parts[0]}
+
+
+def shard_of(built: Built, shard: int) -> Log:
+    """The rows of one shard, out of the joined log."""
+    block = built.mall.dims.user_block
+
+    def cut(table: Table) -> Table:
+        lo, hi = np.searchsorted(table["user"], [shard * block, (shard + 1) * block])
+        return {name: column[lo:hi] for name, column in table.items()}
+
+    return Log(requests=cut(built.log.requests), impressions=cut(built.log.impressions), actions=cut(built.log.actions))
 
 
 def pointers(actions: Table, *, user: np.ndarray, time: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:

@@ -84,7 +84,7 @@ def _organic(
     leaf = np.repeat(people.leaf[rows, mine][:, None], 4, axis=1)
     options = shop.draw_arrived(leaf, now=now[:, None], rng=rng)
     agree = np.einsum("ucd,ud->uc", shop.spu_style[shop.spu[options]], people.wish[rows, mine])
-    wanted = options[rows, (3.0 * agree + gumbel(rng, agree.shape)).argmax(-1)]
+    wanted = options[rows, (5.0 * agree + gumbel(rng, agree.shape)).argmax(-1)]
     follow = shop.successors[last, (rng.random(n) < 0.4).astype(np.int64)]
     stray = shop.draw_arrived(choose(shop.leaf_weight[None], uniform=rng.random(n)), now=now, rng=rng)
     why = rng.random(n)
@@ -152,13 +152,17 @@ def _candidates(
     """[u, c]: of the query or the interests, successors of the last item, recent arrivals, and strays."""
     n, c = len(people), mall.exposure.candidates
     fresh = max(1, round(mall.exposure.fresh * c))
-    own = c - fresh - 4
+    own = c - fresh - 6
     weights = np.repeat(people.weights(now, horizon=mall.horizon)[:, None, :], own, axis=1)
     leaf = np.take_along_axis(people.leaf, choose(weights, uniform=rng.random((n, own))), 1)
     leaf = np.where((query >= 0)[:, None], query[:, None], leaf)
-    stray = choose(shop.leaf_weight[None], uniform=rng.random(2 * n)).reshape(n, 2)
+    stray = choose(shop.leaf_weight[None], uniform=rng.random(4 * n)).reshape(n, 4)
     listed = shop.draw_arrived(np.concatenate([leaf, stray], 1), now=now[:, None], rng=rng)
-    new = shop.draw_fresh(now=np.repeat(now[:, None], fresh, 1), window=7 * DAY, uniform=rng.random((n, fresh)))
+    # recent arrivals are shown to those who may like them: the first of four that falls in an interest
+    wide = np.repeat(now[:, None], 4 * fresh, 1)
+    new = shop.draw_fresh(now=wide, window=7 * DAY, uniform=rng.random((n, 4 * fresh))).reshape(n, fresh, 4)
+    fits = (shop.leaf[new][..., None] == people.leaf[:, None, None, :]).any(-1)
+    new = np.take_along_axis(new, fits.argmax(-1)[..., None], 2)[..., 0]
     return np.concatenate([listed, new, shop.successors[last]], 1)
 
 

@@ -109,10 +109,11 @@ def _products(mall: Mall, *, leaves: int, leaf_weight: np.ndarray, count: int) -
     themes = np.linalg.qr(stream(mall.seed, name="themes").normal(size=(STYLE, STYLE)))[0][:THEMES]
     # every leaf gets a product; the others follow the leaf's weight
     leaf = np.concatenate([np.arange(leaves), choose(leaf_weight[None], uniform=rng.random(count - leaves))])
-    theme = rng.integers(0, THEMES, count)
-    style = 0.85 * themes[theme] + 0.5 * rng.normal(size=(count, STYLE)) / np.sqrt(STYLE)
     brand = (rng.random(count) ** 1.5 * mall.dims.brands).astype(np.int64)
     brand_price = rng.normal(size=mall.dims.brands) * 0.5
+    brand_theme = rng.permutation(mall.dims.brands) % THEMES
+    theme = np.where(rng.random(count) < 0.7, brand_theme[brand], rng.integers(0, THEMES, count))
+    style = 0.9 * themes[theme] + 0.4 * rng.normal(size=(count, STYLE)) / np.sqrt(STYLE)
     quality = rng.normal(size=count)
     attributes = np.empty((count, len(ATTRIBUTES)), np.int64)
     for j, values in enumerate(ATTRIBUTES.values()):
@@ -147,16 +148,12 @@ def _listings(mall: Mall, *, spus: dict[str, np.ndarray], complement: np.ndarray
     by_leaf = np.lexsort((rng.random(n), leaf))
     start = np.searchsorted(leaf[by_leaf], np.arange(len(complement) + 1))
     arrival[by_leaf[start[:-1]]] = 0
-    place = np.empty(n, np.int64)
-    place[by_leaf] = np.arange(n)
     rank = np.empty(n, np.int64)
     rank[np.lexsort((rng.random(n), leaf))] = np.arange(n) - start[leaf[by_leaf]]
     weight = (rank + 3.0) ** -mall.zipf
     cumulative = np.concatenate([[0.0], np.cumsum(weight[by_leaf])])
-    width = start[leaf + 1] - start[leaf]
-    same = by_leaf[start[leaf] + (place - start[leaf] + 1) % width]
-    other = complement[leaf]
-    across = by_leaf[start[other] + (rng.random(n) ** 2 * (start[other + 1] - start[other])).astype(np.int64)]
+    theme = spus["spu_theme"][spu]
+    same, across = _successors(leaf, theme=theme, complement=complement, rng=rng)
     return {
         "spu": spu,
         "leaf": leaf,
@@ -172,3 +169,22 @@ def _listings(mall: Mall, *, spus: dict[str, np.ndarray], complement: np.ndarray
         "leaf_start": start,
         "by_arrival": np.argsort(arrival, kind="stable"),
     }
+
+
+def _successors(
+    leaf: np.ndarray, *, theme: np.ndarray, complement: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The next listing of leaf and theme (a ring), and one of the same theme, if any, in the complementary leaf."""
+    n, groups = len(leaf), len(complement) * THEMES
+    group = leaf * THEMES + theme
+    order = np.lexsort((rng.random(n), group))
+    start = np.searchsorted(group[order], np.arange(groups + 1))
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n)
+    width = start[group + 1] - start[group]
+    same = order[start[group] + (place - start[group] + 1) % width]
+    other = complement[leaf] * THEMES + theme
+    empty = start[other + 1] == start[other]
+    low = np.where(empty, start[complement[leaf] * THEMES], start[other])
+    high = np.where(empty, start[(complement[leaf] + 1) * THEMES], start[other + 1])
+    return same, order[low + (rng.random(n) ** 2 * (high - low)).astype(np.int64)]

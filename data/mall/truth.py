@@ -43,7 +43,7 @@ def relevance_logit(
     apart = np.abs(shop.price_level[items] - people.price[:, None]) * people.thrift[:, None]
     return (
         taste.base
-        + taste.interest * (known + weight)
+        + taste.interest * (known + 2.0 * weight)
         + taste.style * agree
         + taste.appeal * shop.spu_appeal[spu]
         + taste.quality * shop.spu_quality[spu]

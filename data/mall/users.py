@@ -1,6 +1,6 @@
 """Users: stable and drifting interests, style wishes, attribute and price preferences, novelty seeking."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -35,6 +35,10 @@ class Users:
         a = np.clip(now / horizon, 0.0, 1.0)[:, None]
         return (1.0 - a) * self.before + a * self.after
 
+    def rows(self, at: np.ndarray) -> "Users":
+        """The users at these places of the block, repeats allowed."""
+        return Users(**{f.name: getattr(self, f.name)[at] for f in fields(self)})
+
 
 def users(mall: Mall, *, shop: Catalogue, shard: int) -> Users:
     block = mall.dims.user_block
@@ -48,7 +52,7 @@ def users(mall: Mall, *, shop: Catalogue, shard: int) -> Users:
     moved = rng.dirichlet(np.ones(k), n)
     share = mall.drift * rng.random((n, 1))
     theme = rng.integers(0, THEMES, (n, k))
-    wish = shop.themes[theme] + 0.4 * rng.normal(size=(n, k, STYLE)) / np.sqrt(STYLE)
+    wish = shop.themes[theme] + 0.3 * rng.normal(size=(n, k, STYLE)) / np.sqrt(STYLE)
     price = rng.normal(size=n)
     favourite = np.stack([rng.integers(0, values, n) for values in ATTRIBUTES.values()], -1)
     tops = shop.leaf_top[home]

@@ -1,4 +1,4 @@
-"""Page image: shape by category, colour by theme and colour attribute, texture by pattern, brand mark, seller's clutter."""
+"""Page image: shape by category, colour by theme, texture by pattern, brand mark, clutter by seller."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def images(mall: Mall, *, shop: Catalogue, items: np.ndarray, side: int = SIDE) 
     u, v = (x - dx) / scale, (y - dy) / scale
     inside = _shape(u, v, leaf=shop.leaf[items], top=shop.leaf_top[shop.leaf[items]])
     body = _paint(shop, spu=spu, u=u, v=v)
-    canvas = _background(mall, shop=shop, items=items, x=x, y=y)
+    canvas = wall(mall, shop=shop, items=items, x=x, y=y)
     canvas = np.where(inside[..., None], body, canvas)
     canvas = _mark(mall, shop=shop, spu=spu, canvas=canvas)
     canvas = _clutter(mall, shop=shop, items=items, canvas=canvas)
@@ -75,11 +75,11 @@ def _paint(shop: Catalogue, *, spu: np.ndarray, u: np.ndarray, v: np.ndarray) ->
     return np.where(ink[..., None], second[:, None, None], colour[:, None, None]) * shade
 
 
-def _background(mall: Mall, *, shop: Catalogue, items: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def wall(mall: Mall, *, shop: Catalogue, items: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A seller photographs everything before the same wall."""
-    wall = uniforms(mall.seed, name="wall", ids=shop.seller[items], draws=5)
-    base = 0.78 + 0.2 * wall[:, :3]
-    slope = (0.12 * (wall[:, 3, None, None] - 0.5) * x + 0.12 * (wall[:, 4, None, None] - 0.5) * y)[..., None]
+    paint = uniforms(mall.seed, name="wall", ids=shop.seller[items], draws=5)
+    base = 0.78 + 0.2 * paint[:, :3]
+    slope = (0.12 * (paint[:, 3, None, None] - 0.5) * x + 0.12 * (paint[:, 4, None, None] - 0.5) * y)[..., None]
     return base[:, None, None, :] + slope
 
 
@@ -103,7 +103,7 @@ def _clutter(mall: Mall, *, shop: Catalogue, items: np.ndarray, canvas: np.ndarr
     row, column = np.arange(side)[None, :, None] / side, np.arange(side)[None, None, :] / side
     for k in range(2):
         d = draws[:, k, :, None, None]
-        on = d[:, 0] < 0.7 * habit[:, None, None] ** 2
+        on = d[:, 0] < mall.views.clutter * habit[:, None, None] ** 2
         badge = (np.abs(column - d[:, 1]) < 0.05 + 0.09 * d[:, 3]) & (
             np.abs(row - 0.12 * d[:, 2]) < 0.06 + 0.05 * d[:, 4]
         )
