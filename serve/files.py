@@ -50,6 +50,8 @@ def staged(parent: Path) -> Iterator[Path]:
 
 def settle(work: Path, path: Path) -> None:
     """Makes the staged folder `path`, in place of what stood there."""
+    for file in work.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes for the owner's eyes alone
     if path.exists():
         old = Path(tempfile.mkdtemp(prefix=".old-", dir=path.parent)) / path.name
         path.rename(old)
