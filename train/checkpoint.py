@@ -1,6 +1,7 @@
 """Checkpoints: state, data iterator, clock and config in one atomic write, checked before anything is read back."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Checkpointer:
         if self._primary:
             self.directory.mkdir(parents=True, exist_ok=True)
             files.clean(self.directory)
+        self._late_writes = orbax_io.LateWrites()
         self._orbax = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(state=orbax_io.writer(), meta=ocp.JsonCheckpointHandler()),
             # Runs in the background once all is written and before the folder gets its name, so that a
@@ -161,6 +163,7 @@ class Checkpointer:
             self.wait()
         finally:
             self._orbax.close()
+            self._late_writes.close()
 
     def restore(self, abstract_state: Any, *, step: int | None = None) -> Restored | None:
         """The latest sound checkpoint, put where `abstract_state` (ShapeDtypeStructs with shardings) says.
@@ -257,7 +260,8 @@ class Checkpointer:
     def _failed(self, error: Exception) -> None:
         step, self._in_flight = self._in_flight, None
         if self._primary:
-            files.clean(self.directory)
+            # To make room at once. Other writes of this save may still be ending: the next start removes their rest.
+            shutil.rmtree(files.unfinished(self.directory, step=step), ignore_errors=True)
         if not files.is_write_error(error):
             raise error
         latest = self.latest()

@@ -1,6 +1,7 @@
 """Arrays into Orbax's files and out of them; no other module of ours knows its options."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,22 @@ _FILTER = _OrbaxFilter()
 
 def quiet() -> None:
     logging.getLogger("absl").addFilter(_FILTER)  # once: a second add of the same filter does nothing
+
+
+class LateWrites:
+    """Keeps quiet about writes that end after one of the same save has failed.
+
+    Orbax closes its event loop at the first failure, and each of the others then prints a traceback of its own.
+    """
+
+    def __init__(self) -> None:
+        self._before = sys.unraisablehook
+        sys.unraisablehook = self._hook
+
+    def _hook(self, what: Any) -> None:
+        if not (what.exc_type is RuntimeError and str(what.exc_value) == "Event loop is closed"):
+            self._before(what)
+
+    def close(self) -> None:
+        if sys.unraisablehook == self._hook:
+            sys.unraisablehook = self._before
