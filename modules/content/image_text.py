@@ -16,7 +16,7 @@ from modules.layers.similarity import Temperature, unit
 @chz.chz
 class ImageText(ModelConfig):
     dim: int = chz.field(default=64, doc="of the shared space")
-    vision: ImageEncoder = chz.field(default_factory=ViT)
+    vision: ImageEncoder = chz.field(default_factory=ViT, blueprint_unspecified=ViT)
     language: TextTransformer = chz.field(default_factory=TextTransformer)
     image: str = chz.field(default="image", doc="feature with the picture")
     text: str = chz.field(default="title", doc="feature with the tokens")

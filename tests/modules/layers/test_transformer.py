@@ -23,7 +23,9 @@ def linear(x, p):
 
 
 def attention(x, p, mask):
-    split = lambda y: y.reshape(B, T, H, D // H).transpose(0, 2, 1, 3)
+    def split(y):
+        return y.reshape(B, T, H, D // H).transpose(0, 2, 1, 3)
+
     q, k, v = (split(linear(x, p[name])) for name in ("query", "key", "value"))
     logits = np.where(mask[:, None], q @ k.transpose(0, 1, 3, 2) / np.sqrt(D // H), -np.inf)
     weights = np.exp(logits - logits.max(-1, keepdims=True))
@@ -66,7 +68,10 @@ def test_who_sees_whom():
 
 def test_a_query_that_sees_nothing_gets_zeros(rng):
     x = rng.normal(size=(1, 3, 1, 4)).astype(np.float32)
-    loss = lambda x: attend(x, x, x, mask=jnp.zeros((1, 3, 3), bool)).sum()
+
+    def loss(x):
+        return attend(x, x, x, mask=jnp.zeros((1, 3, 3), bool)).sum()
+
     np.testing.assert_array_equal(attend(x, x, x, mask=jnp.zeros((1, 3, 3), bool)), 0)
     np.testing.assert_array_equal(jax.grad(loss)(x), 0)
 

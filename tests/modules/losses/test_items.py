@@ -50,7 +50,10 @@ def test_chunked_softmax_holds_no_logits_of_all_positions(arrays):
 def test_sampled_losses_equal_numpy_and_skip_hits(rng):
     positive, negative = rng.normal(size=(B, T)), rng.normal(size=(B, T, N))
     where, hits = rng.random((B, T)) < 0.7, rng.random((B, T, N)) < 0.3
-    log_sigmoid = lambda x: -np.log1p(np.exp(-x))
+
+    def log_sigmoid(x):
+        return -np.log1p(np.exp(-x))
+
     bce = -0.4 * log_sigmoid(positive) - np.where(hits, 0, log_sigmoid(-negative)).sum(-1)
     given = {"where": jnp.asarray(where), "hits": jnp.asarray(hits)}
     positive_, negative_ = jnp.asarray(positive), jnp.asarray(negative)

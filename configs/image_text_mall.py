@@ -1,0 +1,42 @@
+"""Pictures and titles of the mall's products in one space: CLIP's softmax, or SigLIP's sigmoid by two words.
+
+python -m train configs/image_text_mall.py --workdir runs/image_text
+python -m train configs/image_text_mall.py --workdir runs/siglip task.objective=sigmoid model.bias=-10.0
+
+Negatives are the global batch, on however many devices; task.chunk=64 keeps the logits of 64 at a time. Listings of
+one product are no negatives of each other. Evaluated on products that no training pair shows.
+Figures: see README.
+"""
+
+from data.mall.config import Mall
+from data.mall.sources import MallPairs
+from data.pipeline import Loader
+from modules.content.image_text import ImageText
+from train.evaluators import Retrieve
+from train.experiment import Experiment
+from train.metrics.ranking import MedianRank, Recall
+from train.optim import Optimizer
+from train.tasks.contrastive import Contrastive
+
+
+def get_config() -> Experiment:
+    mall = Mall()
+
+    def retrieval(split: str) -> Retrieve:
+        return Retrieve(
+            source=MallPairs(mall=mall, split=split),
+            target="spu",
+            key="spu",
+            metrics=(Recall(ks=(1, 10)), MedianRank()),
+            reverse=True,
+        )
+
+    return Experiment(
+        model=ImageText(),
+        task=Contrastive(label="spu"),
+        source=MallPairs(mall=mall),
+        loader=Loader(batch_size=256),
+        optimizer=Optimizer(algorithm="adamw", lr=2e-3, warmup_steps=30, schedule_type="cosine", weight_decay=0.01),
+        evals={"valid": retrieval("valid"), "test": retrieval("test")},
+        steps=300,
+    )

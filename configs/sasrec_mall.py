@@ -1,0 +1,38 @@
+"""SASRec on the small mall: the next product from a user's views and clicks, by one of four losses.
+
+python -m train configs/sasrec_mall.py --workdir runs/sasrec
+python -m train configs/sasrec_mall.py --workdir runs/sasrec_bce task.objective=bce
+
+Full ranking over the catalogue, the history left out. Spec 1: full softmax beats binary with one negative.
+Figures: see README.
+"""
+
+from data.features import FIRST
+from data.mall.config import Mall
+from data.mall.sources import MallSequences
+from data.pipeline import Loader
+from data.transforms.history import NextTargets, UniformNegatives
+from modules.sequential.sasrec import SASRec
+from train.evaluators import RankItems
+from train.experiment import Experiment
+from train.metrics.ranking import NDCG, HitRate
+from train.optim import Optimizer
+from train.tasks.next_item import NextItem
+
+
+def get_config() -> Experiment:
+    mall, length = Mall(size="small"), 30
+
+    def ranking(split: str) -> RankItems:
+        source = MallSequences(mall=mall, split=split, max_len=length)
+        return RankItems(source=source, history="history", metrics=(HitRate(ks=(5, 20)), NDCG(ks=(20,))))
+
+    return Experiment(
+        model=SASRec(),
+        task=NextItem(objective="softmax"),
+        source=MallSequences(mall=mall, max_len=length),
+        loader=Loader(batch_size=128, transforms=(NextTargets(), UniformNegatives(items=FIRST + mall.n_items))),
+        optimizer=Optimizer(lr=2e-3, b2=0.98),
+        evals={"valid": ranking("valid"), "test": ranking("test")},
+        steps=400,
+    )
