@@ -29,7 +29,9 @@ def test_fresh_process_rebuilds_the_same(features, root, tmp_path):
         "import json,sys; from train.snapshot import load, dump;"
         "print(json.dumps(dump(load(json.load(open(sys.argv[1]))))))"
     )
-    out = subprocess.run([sys.executable, "-c", code, str(stored)], cwd=root, capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(stored)], cwd=root, capture_output=True, text=True, check=True
+    )
     assert json.loads(out.stdout) == dump(features)
 
 
