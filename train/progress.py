@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 Style = Literal["auto", "bar", "lines", "none"]
+ACCOUNTS = ("/unweighted", "/groups", "/excluded_groups", "/excluded_rows", "/ratio", "/expected", "/ties")
 
 
 class Show:
@@ -98,8 +99,9 @@ def summary(values: Mapping[str, float], *, left: int) -> str:
 
 
 def figures(values: Mapping[str, float], *, most: int = 8) -> str:
-    """The first figures, by name."""
-    shown = [f"{name} {value:.4g}" for name, value in list(values.items())[:most]]
+    """The first figures by name, those that only account for others last."""
+    order = sorted(values, key=lambda name: name.endswith(ACCOUNTS))
+    shown = [f"{name} {values[name]:.4g}" for name in order[:most]]
     return "  ".join(shown) + (f"  and {len(values) - most} more" if len(values) > most else "")
 
 

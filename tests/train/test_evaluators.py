@@ -25,8 +25,8 @@ class Clicks(SourceConfig):
     def make(self):
         rng = np.random.default_rng(1)
         x = rng.random(self.rows)
-        columns = {"x": x, "label": rng.random(self.rows) < x, "is_cold": rng.integers(0, 2, self.rows)}
-        features = Features(all=(Numeric(name="x"), Label(name="label"), Group(name="is_cold")))
+        columns = {"x": x, "click": rng.random(self.rows) < x, "is_cold": rng.integers(0, 2, self.rows)}
+        features = Features(all=(Numeric(name="x"), Label(name="click"), Group(name="is_cold")))
         return InMemory(columns, features=features)
 
 
@@ -78,7 +78,7 @@ def test_point_metrics_ignore_padding_rows():
     found = Evaluate(source=Clicks(), metrics=(AUC(), LogLoss()), batch_size=32).run(predict_score)
     rows = Clicks().make().columns
     assert found.rows == 50
-    assert found.values["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(rows["label"], rows["x"]), abs=1e-12)
+    assert found.values["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(rows["click"], rows["x"]), abs=1e-12)
     assert found.curves["auc"]["kind"] == "roc"
 
 
@@ -87,7 +87,7 @@ def test_slices_and_names_under_the_evaluators_key():
     found = Evaluate(source=Clicks(), metrics=(AUC(),), batch_size=16, slices=slices).run(predict_score).under("valid")
     rows = Clicks().make().columns
     for name, mask in (("cold", rows["is_cold"] == 1), ("likely", rows["x"] >= 0.5)):
-        want = sklearn.metrics.roc_auc_score(rows["label"][mask], rows["x"][mask])
+        want = sklearn.metrics.roc_auc_score(rows["click"][mask], rows["x"][mask])
         assert found.values[f"valid/{name}/auc"] == pytest.approx(want, abs=1e-12)
     assert set(found.curves) == {"valid/auc", "valid/cold/auc", "valid/likely/auc"}
 

@@ -58,7 +58,7 @@ def make_run(workdir, *, evaluations=(20, 40)):
     log = Logger(workdir, config=Logging(every=10, progress="none"), steps=40, batch_size=8)
     rng = np.random.default_rng(0)
     predictions = {"score": rng.random(200)}
-    batch = {"label": (rng.random(200) < predictions["score"]).astype(np.float32)}
+    batch = {"click": (rng.random(200) < predictions["score"]).astype(np.float32)}
     curves = {}
     for metric in (AUC(), PRAUC(), ECE()):
         accumulator = metric.make()

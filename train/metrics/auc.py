@@ -26,12 +26,14 @@ class ScoreCounts:
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._held = 0
         self._limit = COMPACT
+        self._compacted = False
 
     def add(self, score: np.ndarray, *, negative: np.ndarray, positive: np.ndarray) -> None:
         if self.mask is not None:
             score = (score.astype(np.float32).view(np.uint32) & self.mask).view(np.float32)
         self._parts.append((score, negative, positive))
         self._held += len(score)
+        self._compacted = False
         if self._held > self._limit:
             self.compact()
             self._limit = max(COMPACT, 2 * self._held)
@@ -44,6 +46,8 @@ class ScoreCounts:
         """Distinct scores, their negatives, their positives."""
         if not self._parts:
             return np.zeros(0), np.zeros(0), np.zeros(0)
+        if self._compacted:
+            return self._parts[0]
         score, negative, positive = (np.concatenate(column) for column in zip(*self._parts, strict=True))
         order = np.argsort(score, kind="stable")
         score = score[order]
@@ -52,7 +56,7 @@ class ScoreCounts:
             negative = np.add.reduceat(negative[order], starts)
             positive = np.add.reduceat(positive[order], starts)
         self._parts = [(score[starts], negative, positive)]
-        self._held = len(starts)
+        self._held, self._compacted = len(starts), True
         return self._parts[0]
 
     def why(self) -> str:

@@ -49,7 +49,7 @@ class Metric:
 class PointMetric(Metric):
     """A metric of one score and one label per row."""
 
-    label: str = chz.field(default="label", doc="array of the batch to compare with")
+    label: str = chz.field(default="click", doc="array of the batch to compare with")
     score: str = chz.field(default="score", doc="array of the predictions")
     weight: str | None = chz.field(default=None, doc="array of the batch that weighs the rows; None: all weigh 1")
     where: str | None = chz.field(default=None, doc="array of the batch; only rows where it is not 0 count")

@@ -19,7 +19,7 @@ METRICS = (
     PRAUC(),
     GAUC(group="user"),
     LogLoss(),
-    LogLoss(name="clicked", where="click"),
+    LogLoss(name="shown_only", where="shown"),
     Brier(),
     Accuracy(),
     RMSE(),
@@ -35,10 +35,10 @@ def draw(rng, n, *, levels=50):
     """Scores with ties, labels that follow them."""
     score = rng.integers(0, levels, n).astype(np.float32) / levels
     batch = {
-        "label": (rng.random(n) < 0.2 + 0.6 * score).astype(np.float32),
+        "click": (rng.random(n) < 0.2 + 0.6 * score).astype(np.float32),
         "weight": rng.random(n).astype(np.float32) + 0.1,
         "user": rng.integers(0, 5, n).astype(np.int32),
-        "click": rng.integers(0, 2, n).astype(np.float32),
+        "shown": rng.integers(0, 2, n).astype(np.float32),
         "truth": (0.2 + 0.6 * score).astype(np.float32),
     }
     return {"score": score}, batch
@@ -57,7 +57,7 @@ def cut(arrays, rows):
 @pytest.mark.parametrize("levels", [3, 50, 10**6])
 def test_agrees_with_scikit_learn(rng, levels):
     p, b = draw(rng, 3000, levels=levels)
-    y, s, w = b["label"], p["score"].astype(np.float64), b["weight"]
+    y, s, w = b["click"], p["score"].astype(np.float64), b["weight"]
     assert value(AUC(), p, b)["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(y, s), abs=1e-12)
     weighted = sklearn.metrics.roc_auc_score(y, s, sample_weight=w)
     assert value(AUC(weight="weight"), p, b)["auc"] == pytest.approx(weighted, abs=1e-6)
@@ -72,7 +72,7 @@ def test_agrees_with_scikit_learn(rng, levels):
 
 def test_fewer_bits_cost_what_is_documented(rng):
     score = rng.random(20_000, dtype=np.float32)
-    b = {"label": (rng.random(20_000) < score).astype(np.float32)}
+    b = {"click": (rng.random(20_000) < score).astype(np.float32)}
     exact = value(AUC(), {"score": score}, b)["auc"]
     assert value(AUC(bits=24), {"score": score}, b)["auc"] == pytest.approx(exact, abs=1e-6)
     coarse = AUC(bits=12).make()
@@ -83,10 +83,10 @@ def test_fewer_bits_cost_what_is_documented(rng):
 
 def test_gauc_by_hand_and_by_scikit_learn(rng):
     p, b = draw(rng, 400)
-    b["label"][b["user"] == 2] = 1.0  # a group of one class
+    b["click"][b["user"] == 2] = 1.0  # a group of one class
     found = value(GAUC(group="user"), p, b)
     groups = [g for g in range(5) if g != 2]
-    auc = [sklearn.metrics.roc_auc_score(b["label"][b["user"] == g], p["score"][b["user"] == g]) for g in groups]
+    auc = [sklearn.metrics.roc_auc_score(b["click"][b["user"] == g], p["score"][b["user"] == g]) for g in groups]
     rows = [(b["user"] == g).sum() for g in groups]
     assert found["gauc"] == pytest.approx(np.average(auc, weights=rows), abs=1e-12)
     assert found["gauc/unweighted"] == pytest.approx(np.mean(auc), abs=1e-12)
@@ -96,7 +96,7 @@ def test_gauc_by_hand_and_by_scikit_learn(rng):
 
 def test_ece_and_ratio_by_hand():
     p = {"score": np.array([0.1, 0.1, 0.9, 0.9], np.float32)}
-    b = {"label": np.array([0, 1, 1, 1], np.float32)}
+    b = {"click": np.array([0, 1, 1, 1], np.float32)}
     for binning in ("width", "count"):
         accumulator = ECE(bins=2, binning=binning).make()
         accumulator.update(p, b)
@@ -109,19 +109,19 @@ def test_ece_and_ratio_by_hand():
 def test_equal_count_bins_hold_equal_counts(rng):
     p = {"score": (rng.random(1000) ** 4).astype(np.float32)}
     accumulator = ECE(bins=10, binning="count").make()
-    accumulator.update(p, {"label": np.ones(1000, np.float32)})
+    accumulator.update(p, {"click": np.ones(1000, np.float32)})
     assert accumulator.curves()["ece"]["count"] == [100.0] * 10
 
 
 def test_normalised_entropy_of_the_base_rate_is_one(rng):
     label = (rng.random(500) < 0.3).astype(np.float32)
     p = {"score": np.full(500, label.mean(dtype=np.float64))}
-    assert value(NormalisedEntropy(), p, {"label": label})["ne"] == pytest.approx(1.0, abs=1e-9)
+    assert value(NormalisedEntropy(), p, {"click": label})["ne"] == pytest.approx(1.0, abs=1e-9)
 
 
 def test_truth_has_all_the_lift_and_its_expectation_is_exact(rng):
     truth = rng.choice([0.1, 0.4, 0.8], 200)
-    b = {"label": (rng.random(200) < truth).astype(np.float32), "truth": truth}
+    b = {"click": (rng.random(200) < truth).astype(np.float32), "truth": truth}
     found = value(PossibleAUC(truth="truth"), {"score": truth}, b)
     assert found["auc/lift"] == 1.0
     wins = np.where(truth[:, None] > truth, 1.0, np.where(truth[:, None] == truth, 0.5, 0.0))
@@ -137,7 +137,7 @@ def test_truth_has_all_the_lift_and_its_expectation_is_exact(rng):
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_one_class_or_nothing_never_crashes_and_says_why(rng, metric, label):
     p, b = draw(rng, 20)
-    b["label"][:] = label
+    b["click"][:] = label
     for rows in (slice(None), slice(0, 0)):
         accumulator = metric.make()
         accumulator.update(cut(p, rows), cut(b, rows))
@@ -203,16 +203,16 @@ def test_curves_end_where_they_must(rng):
     ("change", "says"),
     [
         ({"score": np.array([0.5, np.nan], np.float32)}, "not finite"),
-        ({"label": np.array([0.0, 2.0])}, "labels 0 and 1"),
+        ({"click": np.array([0.0, 2.0])}, "labels 0 and 1"),
         ({"score": np.zeros((2, 3))}, "one 'score'"),
     ],
 )
 def test_bad_input_is_named(change, says):
-    arrays = {"score": np.array([0.5, 0.4], np.float32), "label": np.array([0.0, 1.0]), **change}
+    arrays = {"score": np.array([0.5, 0.4], np.float32), "click": np.array([0.0, 1.0]), **change}
     with pytest.raises(UserError, match=says):
         value(AUC(), arrays, arrays)
 
 
 def test_an_unknown_array_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'label'"):
-        value(AUC(label="labl"), {"score": np.zeros(1)}, {"label": np.zeros(1)})
+    with pytest.raises(UserError, match="did you mean 'click'"):
+        value(AUC(label="clik"), {"score": np.zeros(1)}, {"click": np.zeros(1)})
