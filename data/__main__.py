@@ -1,0 +1,124 @@
+"""python -m data stats PATH [--label NAME]          what lies in Parquet files, as a feature file to start from
+python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py
+python -m data convert FILE.csv OUT.parquet           CSV to Parquet, malformed lines counted and named
+python -m data build NAME --folder DIR [a=b ...]      one public data set, or the mall, from its raw files
+python -m data show NAME [a=b ...]                    tables and pictures of a data set
+"""
+
+import argparse
+import importlib
+import logging
+import pkgutil
+import runpy
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+
+import data.builders
+from data.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="stats | vocab | convert | build | show")
+    stats = commands.add_parser("stats", help="print a proposed feature file")
+    stats.add_argument("path")
+    stats.add_argument("--label", help="label column, where its name does not say so")
+    stats.set_defaults(run=_stats)
+    vocab = commands.add_parser("vocab", help="build vocabularies")
+    vocab.add_argument("features", help="Python file that defines FEATURES")
+    vocab.add_argument("path")
+    vocab.add_argument("--folder", required=True)
+    vocab.add_argument("--floor", type=int, default=1, help="a value seen less often is unknown")
+    vocab.add_argument("--most", type=int, help="keep the most frequent alone")
+    vocab.add_argument("--separator", help="splits strings that hold lists")
+    vocab.set_defaults(run=_vocab)
+    convert = commands.add_parser("convert", help="CSV to Parquet")
+    convert.add_argument("source")
+    convert.add_argument("target")
+    convert.add_argument("--delimiter", default=",")
+    convert.add_argument("--key", help="column whose values must differ; later rows are set aside")
+    convert.add_argument("--max-rejects", type=float, default=0.01)
+    convert.set_defaults(run=_convert)
+    for name, run in (("build", _build), ("show", _show)):
+        command = commands.add_parser(name, help=f"{name} a data set")
+        command.add_argument("name")
+        command.add_argument("--folder", help="where the data set lies or shall lie")
+        command.add_argument("options", nargs="*", metavar="a=b", help="options of that data set")
+        command.set_defaults(run=run)
+    return parser
+
+
+def _stats(arguments: argparse.Namespace) -> None:
+    from data.propose import propose
+    from data.stats import measure
+
+    print(propose(measure(arguments.path, label=arguments.label)), end="")
+
+
+def _vocab(arguments: argparse.Namespace) -> None:
+    from data.vocabulary import build
+
+    features = runpy.run_path(arguments.features).get("FEATURES")
+    if features is None:
+        raise UserError(f"{arguments.features} defines no FEATURES")
+    made = build(
+        arguments.path,
+        features=features,
+        folder=arguments.folder,
+        floor=arguments.floor,
+        most=arguments.most,
+        separator=arguments.separator,
+    )
+    for name in made:
+        print(f"{name}: {len(made[name])} values, rows={made[name].rows}")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from data.csv import convert
+
+    rejects = convert(
+        arguments.source,
+        target=arguments.target,
+        delimiter=arguments.delimiter,
+        key=arguments.key,
+        max_rejects=arguments.max_rejects,
+    )
+    for line in [*rejects.summary(), *rejects.first()]:
+        print(line)
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    _module(arguments.name, "write" if arguments.name == "mall" else None).main(arguments.folder, arguments.options)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    module = _module(arguments.name, "show" if arguments.name == "mall" else None)
+    (module.main if arguments.name == "mall" else module.show)(arguments.folder, arguments.options)
+
+
+def _module(name: str, part: str | None):
+    """The module that makes the data set `name`."""
+    known = ["mall", *(module.name for module in pkgutil.iter_modules([str(Path(data.builders.__file__).parent)]))]
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise UserError(f"no data set {name!r}; {hint}")
+    return importlib.import_module(f"data.mall.{part}" if part else f"data.builders.{name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
