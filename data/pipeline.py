@@ -29,7 +29,7 @@ ENDLESS = 1 << 40
 class Loader:
     """How a source is read."""
 
-    batch_size: int = chz.field(doc="rows of a global batch, over all processes")
+    batch_size: int = chz.field(default=512, doc="rows of a global batch, over all processes")
     shuffle: bool = chz.field(default=True, doc="a new order each epoch")
     epochs: int | None = chz.field(default=None, doc="passes over the source; None: without end")
     transforms: tuple[Transform, ...] = chz.field(default=(), doc="applied to each batch, in order")
