@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 
+from data.errors import UserError
 from train import distributed
 from train.checkpoint import Checkpointer
 from train.evaluators import save_curves
-from train.experiment import EarlyStop, Experiment
+from train.experiment import Experiment
 from train.log import Logger
 from train.program import Program, State, make_predict
 from train.sharding import put_batch
@@ -87,14 +88,14 @@ class _Run:
         return state, 0, {"seconds": 0.0}
 
     def go(self) -> Outcome:
-        steps, step = self.experiment.steps, self.start
+        steps = self.experiment.steps
         begun = time.perf_counter() - self.clock["seconds"]
         self.say(self._headline())
         for step in range(self.start, steps + 1):
             stopping = self.stop.agreed(step)
             fresh = step > self.start or step == 0
             evaluated = fresh and not stopping and self._evaluate(step)
-            ended = step == steps or (evaluated and self._patience_is_over())
+            ended = step == steps or self._patience_is_over()
             if fresh and (stopping or ended or evaluated or self.experiment.checkpoint.due(step)):
                 self.clock["seconds"] = time.perf_counter() - begun
                 self._save(step, evaluated=evaluated, last=ended or stopping)
@@ -106,8 +107,7 @@ class _Run:
             self.state, logs = self.program.train_step(self.state, put_batch(batch, mesh=self.mesh))
             self.logger.train(step + 1, logs, waited=waited)
         distributed.barrier("end of run")
-        finished = step == steps or self._patience_is_over()
-        return Outcome(step=step, finished=finished, metrics=self.metrics)
+        return Outcome(step=step, finished=ended, metrics=self.metrics)
 
     def _headline(self) -> str:
         sizes = self.program.abstract_state["params"].values()
@@ -132,9 +132,24 @@ class _Run:
             self.logger.evaluation(step, evaluation.values, reasons=evaluation.reasons)
             found |= evaluation.values
         self.metrics |= found
-        if self.experiment.early_stop is not None:
-            self.clock["early_stop"] = _judge(self.experiment.early_stop, found, self.clock.get("early_stop"))
+        self._judge(found, last=last)
         return True
+
+    def _judge(self, found: Mapping[str, float], *, last: bool) -> None:
+        """Keeps, with the clock, the best value for early stopping and how many evaluations have passed since."""
+        stop = self.experiment.early_stop
+        if stop is None:
+            return
+        if stop.metric not in found:
+            if last or stop.metric.split("/")[0] in {name.split("/")[0] for name in found}:
+                raise UserError(f"early_stop.metric is {stop.metric!r}, but there is {', '.join(sorted(found))}")
+            return
+        value, before = found[stop.metric], self.clock.get("early_stop")
+        sign = 1.0 if stop.mode == "max" else -1.0
+        if before is None or sign * (value - before["best"]) > stop.min_delta:
+            self.clock["early_stop"] = {"best": value, "worse": 0}
+        else:
+            self.clock["early_stop"] = {"best": before["best"], "worse": before["worse"] + 1}
 
     def _patience_is_over(self) -> bool:
         stop = self.experiment.early_stop
@@ -156,14 +171,3 @@ class _Run:
         self.batches.close()
         self.logger.close()
         self.checkpoints.close()
-
-
-def _judge(stop: EarlyStop, metrics: Mapping[str, float], before: dict[str, Any] | None) -> dict[str, Any]:
-    """Best value so far and how many evaluations have passed since."""
-    if stop.metric not in metrics:
-        return before or {"worse": 0}
-    value = metrics[stop.metric]
-    sign = 1.0 if stop.mode == "max" else -1.0
-    if before is None or "best" not in before or sign * (value - before["best"]) > stop.min_delta:
-        return {"best": value, "worse": 0}
-    return {"best": before["best"], "worse": before["worse"] + 1}
