@@ -104,9 +104,10 @@ def embed_source(
     say: Say | None = None,
 ) -> dict[str, int]:
     """Writes {id, vector} of every row of a source, given or declared by name in the workdir's experiment."""
-    from serve.embed import embed
+    from serve.embed import embed, kind_of
     from serve.trained import Trained
 
+    kind_of(output)
     trained = Trained(workdir, step=step)
     config = source if isinstance(source, SourceConfig) else trained.named_source(source)
     return embed(trained, source=config.make(), output=output, id=id, vectors=vectors, batch=batch, say=say)

@@ -30,9 +30,7 @@ def embed(
     say: Say | None = None,
 ) -> dict[str, int]:
     """Writes `output` (.parquet or .npz), in the order of the source; `vectors` are joined end to end."""
-    write = {".parquet": _write_parquet, ".npz": _write_npz}.get(output.suffix)
-    if write is None:
-        raise UserError(f"--output {output} ends neither in .parquet nor in .npz")
+    write = _write_npz if kind_of(output) == ".npz" else _write_parquet
     forward = _forward(trained, source=source, vectors=vectors, batch=batch)
     dim = sum(shape[0] for shape, _ in forward.outputs().values())
     rows = SourceInput(source, inputs=forward.inputs, name="the source", carry=(id,))
@@ -42,6 +40,12 @@ def embed(
             output, _batches(forward, rows=rows, id=id, vectors=vectors, batch=batch, progress=progress), dim, trained
         )
     return {"rows": len(source), "dim": dim}
+
+
+def kind_of(output: Path) -> str:
+    if output.suffix not in (".parquet", ".npz"):
+        raise UserError(f"{output} ends neither in .parquet nor in .npz")
+    return output.suffix
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, str]:

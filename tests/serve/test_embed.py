@@ -1,0 +1,92 @@
+"""Vectors of one tower, from a two-tower run to an index that knows which model made it."""
+
+import numpy as np
+import pytest
+
+from data.errors import UserError
+from data.mall.config import Mall
+from data.mall.sources import MallProducts, MallQueries
+from data.mall.vectors import read_vectors
+from data.pipeline import Loader
+from modules.retrieval.two_tower import TwoTower
+from serve.__main__ import main
+from serve.commands import embed_source
+from serve.embed import read
+from serve.index import load
+from serve.stages import Embed, Index
+from serve.trained import Trained
+from train.experiment import Experiment
+from train.pipeline import Pipeline, Train, run_pipeline
+from train.tasks.contrastive import InBatchSoftmax
+
+MALL = Mall(size="tiny")
+ITEMS = MallProducts(mall=MALL)
+EXPERIMENT = Experiment(
+    model=TwoTower(),
+    task=InBatchSoftmax(),
+    source=MallQueries(mall=MALL, history=4),
+    loader=Loader(batch_size=32),
+    steps=3,
+)
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    pipeline = Pipeline(
+        stages={
+            "towers": Train(experiment=EXPERIMENT),
+            "items": Embed(of="@towers", source=ITEMS, batch=128),
+            "index": Index(of="@items/vectors.npz"),
+        }
+    )
+    return path, run_pipeline(pipeline, workdir=path, say=lambda _: None)
+
+
+def test_the_pipeline_ends_with_an_index_of_every_item(figures):
+    path, found = figures
+    trained = Trained(path / "towers")
+    assert found["items"]["rows"] == found["index"]["rows"] == MALL.n_items
+    index = load(path / "index" / "index", model=trained.version)
+    source = ITEMS.make()
+    rows = source.take(np.arange(len(source)))
+    weights = {"params": {}, "stats": {}}
+    for name, value in trained.weights.items():
+        kind, _, rest = name.partition("/")
+        weights[kind][rest] = value
+    inputs = {n: rows[n] for n in trained.features.arrays(inputs_only=True) if n in rows}
+    wanted = np.asarray(trained.program.predict(weights, inputs)["item"])
+    np.testing.assert_array_equal(index.ids, rows["item"])
+    np.testing.assert_allclose(index.vectors, wanted, atol=1e-6)
+
+
+def test_parquet_and_npz_hold_the_same_and_feed_a_click_tower(figures, tmp_path):
+    path, _ = figures
+    output = tmp_path / "v.parquet"
+    embed_source(path / "towers", source=ITEMS, output=output, batch=100, say=lambda _: None)
+    ids, vectors, model = read(output)
+    other_ids, other, other_model = read(path / "items" / "vectors.npz")
+    assert model == other_model != ""
+    np.testing.assert_array_equal(ids, other_ids)
+    np.testing.assert_allclose(vectors, other, atol=1e-6)
+    rows = read_vectors(str(output), rows=MALL.n_items + 2)
+    np.testing.assert_array_equal(rows[ids], vectors)
+
+
+def test_the_query_side_comes_from_the_source_the_run_trained_on(figures, tmp_path, capsys):
+    path, _ = figures
+    output = tmp_path / "q.npz"
+    words = ["embed", str(path / "towers"), "--source", "train", "--output", str(output)]
+    assert main([*words, "--id", "user_group", "--vectors", "query"]) == 0
+    assert len(read(output)[0]) == len(EXPERIMENT.source.make())
+    assert main([*words, "--id", "users"]) == 2
+    assert "has no 'users'" in capsys.readouterr().err
+
+
+def test_what_is_no_file_of_vectors_is_named(tmp_path):
+    with pytest.raises(UserError, match="ends neither in"):
+        embed_source(tmp_path, source=ITEMS, output=tmp_path / "v.csv")
+    np.savez(tmp_path / "v.npz", ids=np.zeros(3))
+    with pytest.raises(UserError, match=r"v\.npz holds no vectors"):
+        read(tmp_path / "v.npz")
+    assert main(["index", str(tmp_path / "none.parquet"), "--output", str(tmp_path / "i")]) == 2
