@@ -36,7 +36,7 @@ def get_config() -> Experiment:
         task=Contrastive(label="spu"),
         source=MallPairs(mall=mall),
         loader=Loader(batch_size=256),
-        optimizer=Optimizer(algorithm="adamw", lr=2e-3, warmup_steps=30, schedule_type="cosine", weight_decay=0.01),
+        optimizer=Optimizer(algorithm="adamw", lr=2e-3, warmup_steps=30, lr_schedule="cosine", weight_decay=0.01),
         evals={"valid": retrieval("valid"), "test": retrieval("test")},
         steps=300,
     )
