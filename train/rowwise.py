@@ -52,7 +52,7 @@ def merge_rows(slots: Slots, *, ids: Int[Array, "n"], grads: Float[Array, "n d"]
 
 
 def _gathered(x: jax.Array) -> jax.Array:
-    # Every replica of a row needs all of its gradients; left to itself, XLA may reduce whole tables instead.
+    # Every replica of a row needs all of its gradients: fetched once here, rather than by each scatter below.
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, jax.P())

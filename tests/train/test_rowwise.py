@@ -63,7 +63,8 @@ def test_lazy_adam_corrects_bias_by_the_visits_of_a_row(table):
     for i in range(6):
         table, slots = step(table, slots, jnp.array([0 if i % 2 else 2]), grad * (i // 2 + 1))
     for i in range(3):
-        table, slots = step(table, slots, jnp.array([1]), grad * (i + 1))
+        # Row 2 has been visited more often, and must not lend its count.
+        table, slots = step(table, slots, jnp.array([1, 2]), jnp.repeat(grad * (i + 1), 2, axis=0))
     np.testing.assert_allclose(table[0], table[1], atol=1e-6)
 
 
