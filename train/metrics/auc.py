@@ -49,7 +49,7 @@ class ScoreCounts:
         if self._compacted:
             return self._parts[0]
         score, negative, positive = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-        order = np.argsort(score, kind="stable")
+        order = np.argsort(score)
         score = score[order]
         starts = np.flatnonzero(np.concatenate(([True], score[1:] != score[:-1]))) if len(score) else np.zeros(0, int)
         if len(score):

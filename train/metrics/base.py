@@ -84,7 +84,7 @@ def point_rows(
     if len(bad):
         raise UserError(f"{len(bad)} of {len(score)} values of {config.score!r} are not finite, first in row {bad[0]}")
     label = label.astype(np.float64)
-    if binary and not np.isin(label, (0.0, 1.0)).all():
-        odd = label[~np.isin(label, (0.0, 1.0))][0]
-        raise UserError(f"{type(config).__name__} needs labels 0 and 1, {config.label!r} holds {odd:g}")
+    odd = label[(label != 0) & (label != 1)] if binary else label[:0]
+    if len(odd):
+        raise UserError(f"{type(config).__name__} needs labels 0 and 1, {config.label!r} holds {odd[0]:g}")
     return score, label, weight
