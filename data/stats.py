@@ -144,7 +144,7 @@ def warn(stats: Stats) -> None:
     for column in stats.columns:
         if is_list(column.type) or is_bytes(column.type):
             continue
-        key = pa.types.is_integer(column.type) and column.name != stats.time or is_text(column.type)
+        key = (pa.types.is_integer(column.type) and column.name != stats.time) or is_text(column.type)
         if key and stats.rows > 1000 and column.distinct > 0.9 * stats.rows:
             column.warnings.append("nearly a value of its own per row: nothing to learn from")
         if label is not None and column.name != stats.label:
