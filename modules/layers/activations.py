@@ -73,14 +73,13 @@ class Dice(nnx.Module):
 
 
 def _moments(x: Float[Array, "*b d"], *, mask: Bool[Array, "*b"] | None) -> tuple[jax.Array, jax.Array]:
-    x = x.astype(jnp.float32)
-    axes = tuple(range(x.ndim - 1))
-    if mask is None:
-        return x.mean(axis=axes), x.var(axis=axes)
-    weight = mask[..., None].astype(x.dtype)
-    count = jnp.maximum(weight.sum(), 1.0)
-    mean = (x * weight).sum(axis=axes) / count
-    return mean, (jnp.square(x - _per_channel(mean, like=x)) * weight).sum(axis=axes) / count
+    """Mean and variance of each channel over the rows of `mask`; of no rows at all, zero."""
+    rows = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+    weight = jnp.ones(rows.shape[0]) if mask is None else mask.astype(jnp.float32).reshape(-1)
+    weight = weight / jnp.maximum(weight.sum(), 1.0)
+    # Products with the weights, because sums over leading axes are slow on a CPU.
+    mean = weight @ rows
+    return mean, weight @ jnp.square(rows - mean[None, :])
 
 
 def _per_channel(v: Float[Array, " d"], *, like: Float[Array, "*b d"]) -> Float[Array, "... d"]:
