@@ -41,7 +41,7 @@ def batch(rng):
 
 def test_towers_equal_numpy(model, batch):
     def tower(mlp, x):
-        first, last = ([np.asarray(p[...]) for p in (l.kernel, l.bias)] for l in (mlp.hidden[0].linear, mlp.out))
+        first, last = ([np.asarray(p[...]) for p in (x.kernel, x.bias)] for x in (mlp.hidden[0].linear, mlp.out))
         y = np.maximum(x @ first[0] + first[1], 0) @ last[0] + last[1]
         return y / np.linalg.norm(y, axis=-1, keepdims=True)
 
