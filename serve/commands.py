@@ -68,11 +68,10 @@ def _open(model: Path, *, step: int | str, batch: int) -> _Opened:
             features=artifact.features,
             vocabularies=artifact.vocabularies,
         )
-    from serve.export import model_inputs  # an artefact is scored without train/ and modules/
-    from serve.trained import Trained
+    from serve.trained import Trained  # an artefact is scored without train/ and modules/
 
     trained = Trained(model, step=step)
-    forward = trained.forward(inputs=model_inputs(trained), max_batch=batch)
+    forward = trained.forward(max_batch=batch)
     return _Opened(forward, version=trained.version, features=trained.features, vocabularies=trained.vocabularies)
 
 

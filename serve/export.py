@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.features import Categorical, Feature, Features, Sequence, Time
+from data.features import Categorical, Feature, Features, Sequence
 from serve.inputs import needed
-from serve.pack import PLATFORMS, inputs_read, pack
-from serve.trained import Step, Trained
+from serve.pack import PLATFORMS, pack
+from serve.trained import Served, Step, Trained
 from train.snapshot import dump
 
 SAMPLE_ROWS = 16
@@ -19,35 +19,45 @@ def export(
 ) -> Path:
     """Writes output/<version> (default: WORKDIR/export) and returns it."""
     trained = Trained(workdir, step=step)
-    inputs = model_inputs(trained)
-    features = needed(trained.features, inputs=inputs)
-    return pack(
-        output or workdir / "export",
-        function=trained.serve,
-        weights=trained.weights,
-        inputs=inputs,
-        rows=id_bounds(features),
-        sample=random_rows(features, rows=SAMPLE_ROWS),
+    return export_model(
+        trained,
+        output=output or workdir / "export",
         step=trained.step,
-        about={
-            "model": _name(trained.experiment.model),
-            "task": _name(trained.experiment.task),
-            "config": trained.config,
-            "features": dump(features),
-        },
+        about={"config": trained.config},
         platforms=platforms,
         vocabularies=trained.vocabularies,
     )
 
 
-def model_inputs(trained: Trained) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """The arrays that the model reads. Times are offered too, for the models that ask for them."""
-    offered = trained.features.arrays(inputs_only=True)
-    for feature in trained.features.all:
-        if isinstance(feature, Time):
-            offered |= feature.arrays()
-    read = inputs_read(trained.serve, weights=trained.weights, inputs=offered)
-    return {name: spec for name, spec in offered.items() if name in read}
+def export_model(
+    model: Served,
+    *,
+    output: Path,
+    step: int,
+    about: Mapping[str, str] = {},
+    platforms: tuple[str, ...] = PLATFORMS,
+    vocabularies: Path | None = None,
+) -> Path:
+    """The same for a program and weights that are in memory."""
+    inputs = model.inputs()
+    features = needed(model.features, inputs=inputs)
+    return pack(
+        output,
+        function=model.serve,
+        weights=model.weights,
+        inputs=inputs,
+        rows=id_bounds(features),
+        sample=random_rows(features, rows=SAMPLE_ROWS),
+        step=step,
+        about={
+            **about,
+            "model": _name(model.experiment.model),
+            "task": _name(model.experiment.task),
+            "features": dump(features),
+        },
+        platforms=platforms,
+        vocabularies=vocabularies,
+    )
 
 
 def id_bounds(features: Features) -> dict[str, int]:

@@ -11,13 +11,14 @@ import numpy as np
 from jax.sharding import AxisType
 
 from data.errors import UserError
-from data.features import Features
+from data.features import Features, Time
 from data.sources import Source, SourceConfig
 from serve.artifact import VOCABULARIES
 from serve.files import digest, read_json
-from serve.forward import Forward, Inputs
+from serve.forward import Forward
+from serve.pack import inputs_read
 from train.checkpoint import load_weights, sound_step
-from train.experiment import Experiment, load_experiment
+from train.experiment import load_experiment
 from train.program import Program
 from train.snapshot import fingerprint, load
 from train.workdir import CHECKPOINTS, CONFIG, FEATURES
@@ -25,30 +26,13 @@ from train.workdir import CHECKPOINTS, CONFIG, FEATURES
 Step = int | Literal["best", "latest"]
 
 
-class Trained:
-    """One checkpoint of a run, on one device."""
+class Served:
+    """A program's forward over one flat dict of weights, {"params/<path>": array, "stats/<path>": array}."""
 
-    def __init__(self, workdir: Path, *, step: Step = "best"):
-        self.path = workdir
-        self.experiment: Experiment = load_experiment(workdir)
-        self.features = load_features(workdir)
-        self.step = sound_step(workdir / CHECKPOINTS, step=step)
-        stored = load_weights(workdir / CHECKPOINTS, step=self.step)
-        weights = {"params": {**stored["params"], **stored["ema"]}, "stats": stored["stats"]}
+    def __init__(self, program: Program, *, weights: Mapping[str, Mapping[str, Any]]):
+        self.program, self.experiment = program, program.experiment
+        self.features: Features = program.features
         self.weights = {f"{kind}/{path}": np.asarray(a) for kind, part in weights.items() for path, a in part.items()}
-        self.config = fingerprint(read_json(workdir / CONFIG))
-        self.program = Program(self.experiment, features=self.features, mesh=_one_device())
-
-    @property
-    def version(self) -> str:
-        """Step, and digest of config and weights."""
-        content = {n: digest({n: _bytes_digest(a)}) for n, a in self.weights.items()}
-        return f"{self.step:08d}-{digest({**content, 'config': self.config})}"
-
-    @property
-    def vocabularies(self) -> Path | None:
-        folder = self.path / VOCABULARIES
-        return folder if folder.is_dir() else None
 
     def predict(self, weights: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """What evaluators see."""
@@ -59,8 +43,41 @@ class Trained:
         outputs = self.experiment.task.serve(self.predict(weights, batch))
         return {name: value for name, value in outputs.items() if value.ndim}
 
-    def forward(self, *, inputs: Inputs, max_batch: int) -> Forward:
-        return Forward(self.serve, weights=self.weights, inputs=inputs, max_batch=max_batch)
+    def inputs(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """The arrays that `serve` reads. Times are offered too, for the models that ask for them."""
+        offered = self.features.arrays(inputs_only=True)
+        for feature in self.features.all:
+            if isinstance(feature, Time):
+                offered |= feature.arrays()
+        read = inputs_read(self.serve, weights=self.weights, inputs=offered)
+        return {name: spec for name, spec in offered.items() if name in read}
+
+    def forward(self, *, max_batch: int) -> Forward:
+        return Forward(self.serve, weights=self.weights, inputs=self.inputs(), max_batch=max_batch)
+
+
+class Trained(Served):
+    """One checkpoint of a run, on one device."""
+
+    def __init__(self, workdir: Path, *, step: Step = "best"):
+        self.path = workdir
+        experiment, features = load_experiment(workdir), load_features(workdir)
+        self.step = sound_step(workdir / CHECKPOINTS, step=step)
+        stored = load_weights(workdir / CHECKPOINTS, step=self.step)
+        program = Program(experiment, features=features, mesh=_one_device())
+        super().__init__(program, weights=program.weights(stored))
+        self.config = fingerprint(read_json(workdir / CONFIG))
+
+    @property
+    def version(self) -> str:
+        """Step, and digest of config and weights."""
+        content = {name: _bytes_digest(a) for name, a in self.weights.items()}
+        return f"{self.step:08d}-{digest({**content, 'config': self.config})}"
+
+    @property
+    def vocabularies(self) -> Path | None:
+        folder = self.path / VOCABULARIES
+        return folder if folder.is_dir() else None
 
     def named_source(self, name: str) -> SourceConfig:
         """A source that the experiment declares: `train`, an evaluator's name, or an evaluator's further source."""
