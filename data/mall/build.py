@@ -81,11 +81,11 @@ def shard_of(built: Built, shard: int) -> Log:
     return Log(requests=cut(built.log.requests), impressions=cut(built.log.impressions), actions=cut(built.log.actions))
 
 
-def pointers(actions: Table, *, user: np.ndarray, time: np.ndarray, users: int) -> tuple[np.ndarray, np.ndarray]:
+def pointers(actions: Table, *, user: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start and end in `actions` of each (user, time)'s past: rows of that user strictly before that time."""
     span = np.int64(1) << 32
     key = actions["user"].astype(np.int64) * span + actions["time"]
-    start = np.searchsorted(actions["user"], np.arange(users))[user]
+    start = np.searchsorted(actions["user"], user, side="left")
     return start, np.searchsorted(key, user.astype(np.int64) * span + time, side="left")
 
 

@@ -71,7 +71,7 @@ class Ads:
     value: float = chz.field(default=0.6, doc="median value of a click to an advertiser")
     spread: float = chz.field(default=0.5, doc="standard deviation of log values")
     budget: float = chz.field(default=0.15, doc="median clicks a day that all campaigns can pay for, per user")
-    shy: float = chz.field(default=1.0, doc="logit that an advertisement loses against a result")
+    shy: float = chz.field(default=2.0, doc="logit that an advertisement loses against a result")
     reserve: float = chz.field(default=0.01, doc="lowest score (bid times predicted rate) that is sold")
     error: float = chz.field(default=0.3, doc="standard deviation of the log error of the predicted rate")
     market: float = chz.field(default=0.04, doc="median score of the best bidder outside the mall")

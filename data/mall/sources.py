@@ -6,8 +6,9 @@ import chz
 import numpy as np
 
 from data.features import FIRST, Categorical, Dense, Features, Group, Image, Label, Numeric, Sequence, Text, Time, Truth
-from data.mall.build import Built, build, pointers, shop_of, windows
+from data.mall.build import build, pointers, shop_of, windows
 from data.mall.config import DAY, Mall
+from data.mall.events import Log
 from data.mall.latents import Catalogue
 from data.mall.rng import uniforms
 from data.mall.users import SEGMENTS
@@ -24,7 +25,7 @@ def _id(name: str, count: int, *, role: str, share: str | None = None) -> Catego
     return Categorical(name=name, role=role, rows=FIRST + count, share=share)
 
 
-def _item_features(mall: Mall, shop: Catalogue) -> tuple:
+def item_features(mall: Mall, shop: Catalogue) -> tuple:
     return (
         _id("item", mall.n_items, role="item"),
         _id("category", shop.leaves, role="item"),
@@ -33,7 +34,7 @@ def _item_features(mall: Mall, shop: Catalogue) -> tuple:
     )
 
 
-def _item_columns(shop: Catalogue, items: np.ndarray) -> Rows:
+def item_columns(shop: Catalogue, items: np.ndarray) -> Rows:
     return {
         "item": FIRST + items,
         "category": FIRST + shop.leaf[items],
@@ -55,17 +56,22 @@ class WithHistory(InMemory):
     """Columns in memory; histories (and content vectors) are gathered when rows are taken."""
 
     def __init__(
-        self, columns: Rows, *, features: Features, built: Built, length: int, vectors: np.ndarray | None = None
+        self,
+        columns: Rows,
+        *,
+        features: Features,
+        shop: Catalogue,
+        log: Log,
+        length: int,
+        vectors: np.ndarray | None = None,
     ):
         lazy = [n for n in ("history", "history_category", "content", "history_content") if n in features]
         super().__init__(columns, features=features.without(*lazy))
         self.features, self._lazy = features, lazy
         self._length, self._vectors = length, vectors
-        self._past = (FIRST + built.log.actions["item"]).astype(np.int32)
-        self._past_leaf = (FIRST + built.shop.leaf[built.log.actions["item"]]).astype(np.int32)
-        self._start, self._end = pointers(
-            built.log.actions, user=columns["_user"], time=columns["_time"], users=built.mall.n_users
-        )
+        self._past = (FIRST + log.actions["item"]).astype(np.int32)
+        self._past_leaf = (FIRST + shop.leaf[log.actions["item"]]).astype(np.int32)
+        self._start, self._end = pointers(log.actions, user=columns["user_group"], time=columns["time"])
 
     def __getitem__(self, index: int) -> Rows:
         return {name: column[0] for name, column in self.take(np.array([index])).items()}
@@ -83,9 +89,70 @@ class WithHistory(InMemory):
         return rows
 
 
+def clicks(
+    mall: Mall, *, shop: Catalogue, log: Log, split: Split, history: int, content: str | None, content_history: bool
+) -> WithHistory:
+    """The impressions of a log (of the mall, or of one shard) that fall in a split."""
+    start, end = mall.period(split)
+    keep = np.flatnonzero((log.impressions["time"] >= start) & (log.impressions["time"] < end))
+    row = {name: column[keep] for name, column in log.impressions.items()}
+    vectors = read_vectors(content, rows=FIRST + mall.n_items) if content else None
+    columns = {
+        **item_columns(shop, row["item"]),
+        "user": FIRST + row["user"],
+        "segment": FIRST + row["segment"],
+        "query": np.where(row["query"] >= 0, FIRST + row["query"], 0),
+        "position": FIRST + row["slot"],
+        "hour": FIRST + row["time"] // 3600 % 24,
+        "item_age": np.log1p(item_age(shop, items=row["item"], time=row["time"])),
+        **{name: row[name] for name in ("click", "true_ctr", "relevance", "propensity", "time")},
+        "is_cold": shop.arrival[row["item"]] >= mall.period("train")[1],
+        "user_group": row["user"],
+    }
+    features = click_features(
+        mall,
+        shop=shop,
+        history=history,
+        dim=0 if vectors is None else vectors.shape[1],
+        content_history=content_history,
+    )
+    return WithHistory(columns, features=features, shop=shop, log=log, length=history, vectors=vectors)
+
+
+def item_age(shop: Catalogue, *, items: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Days since the listing arrived, at most 28: nobody remembers when the old ones came."""
+    return np.minimum((time - shop.arrival[items]) / DAY, 28.0).astype(np.float32)
+
+
+def click_features(
+    mall: Mall, *, shop: Catalogue, history: int, dim: int = 0, content_history: bool = False
+) -> Features:
+    content: tuple = (Dense(name="content", role="item", dim=dim),) if dim else ()
+    if dim and content_history:
+        vector = Dense(name="content", role="user", dim=dim)
+        content += (Sequence(name="history_content", role="user", of=vector, length=history),)
+    return Features(
+        all=(
+            *item_features(mall, shop),
+            Numeric(name="item_age", role="item", transform="log1p"),
+            _id("user", mall.n_users, role="user"),
+            _id("segment", SEGMENTS, role="user"),
+            _id("query", shop.leaves, role="context"),
+            _id("position", mall.dims.slate, role="context"),
+            _id("hour", 24, role="context"),
+            *_history_features(mall, shop, history),
+            *content,
+            Label(name="click"),
+            *(Truth(name=name) for name in ("true_ctr", "relevance", "propensity", "is_cold")),
+            Group(name="user_group"),
+            Time(name="time"),
+        )
+    )
+
+
 @chz.chz
 class MallClicks(SourceConfig):
-    """One row per impression, by time: train, then valid, then test."""
+    """One row per impression."""
 
     mall: Mall = chz.field(default_factory=Mall)
     split: Split = "train"
@@ -95,56 +162,14 @@ class MallClicks(SourceConfig):
 
     def make(self) -> WithHistory:
         built = build(self.mall)
-        mall, shop, log = built.mall, built.shop, built.log.impressions
-        start, end = mall.period(self.split)
-        keep = np.flatnonzero((log["time"] >= start) & (log["time"] < end))
-        row = {name: column[keep] for name, column in log.items()}
-        vectors = read_vectors(self.content, rows=FIRST + mall.n_items) if self.content else None
-        columns = {
-            **_item_columns(shop, row["item"]),
-            "user": FIRST + row["user"],
-            "segment": FIRST + row["segment"],
-            "query": np.where(row["query"] >= 0, FIRST + row["query"], 0),
-            "position": FIRST + row["slot"],
-            "hour": FIRST + row["time"] // 3600 % 24,
-            "item_age": np.log1p(np.minimum(row["time"] - shop.arrival[row["item"]], 28 * DAY) / DAY),
-            "click": row["click"],
-            "true_ctr": row["true_ctr"],
-            "relevance": row["relevance"],
-            "propensity": row["propensity"],
-            "is_cold": shop.arrival[row["item"]] >= mall.period("train")[1],
-            "user_group": row["user"],
-            "time": row["time"],
-            "_user": row["user"],
-            "_time": row["time"],
-        }
-        features = self._features(mall, shop, dim=0 if vectors is None else vectors.shape[1])
-        return WithHistory(columns, features=features, built=built, length=self.history, vectors=vectors)
-
-    def _features(self, mall: Mall, shop: Catalogue, *, dim: int) -> Features:
-        content: tuple = (Dense(name="content", role="item", dim=dim),) if dim else ()
-        if dim and self.content_history:
-            vector = Dense(name="content", role="user", dim=dim)
-            content += (Sequence(name="history_content", role="user", of=vector, length=self.history),)
-        return Features(
-            all=(
-                *_item_features(mall, shop),
-                Numeric(name="item_age", role="item", transform="log1p"),
-                _id("user", mall.n_users, role="user"),
-                _id("segment", SEGMENTS, role="user"),
-                _id("query", shop.leaves, role="context"),
-                _id("position", mall.dims.slate, role="context"),
-                _id("hour", 24, role="context"),
-                *_history_features(mall, shop, self.history),
-                *content,
-                Label(name="click"),
-                Truth(name="true_ctr"),
-                Truth(name="relevance"),
-                Truth(name="propensity"),
-                Truth(name="is_cold"),
-                Group(name="user_group"),
-                Time(name="time"),
-            )
+        return clicks(
+            built.mall,
+            shop=built.shop,
+            log=built.log,
+            split=self.split,
+            history=self.history,
+            content=self.content,
+            content_history=self.content_history,
         )
 
 
@@ -194,7 +219,7 @@ class MallQueries(SourceConfig):
         logq = np.log(share / share.sum())
         user, item, time = log["user"][keep], log["item"][keep], log["time"][keep]
         columns = {
-            **_item_columns(shop, item),
+            **item_columns(shop, item),
             "user": FIRST + user,
             "segment": FIRST + log["segment"][keep],
             "query": np.where(log["query"][keep] >= 0, FIRST + log["query"][keep], 0),
@@ -202,8 +227,6 @@ class MallQueries(SourceConfig):
             "is_cold": shop.arrival[item] >= mall.period("train")[1],
             "user_group": user,
             "time": time,
-            "_user": user,
-            "_time": time,
         }
         features = Features(
             all=(
@@ -211,14 +234,14 @@ class MallQueries(SourceConfig):
                 _id("segment", SEGMENTS, role="user"),
                 _id("query", shop.leaves, role="user"),
                 *_history_features(mall, shop, self.history),
-                *_item_features(mall, shop),
+                *item_features(mall, shop),
                 Truth(name="item_logq"),
                 Truth(name="is_cold"),
                 Group(name="user_group"),
                 Time(name="time"),
             )
         )
-        return WithHistory(columns, features=features, built=built, length=self.history)
+        return WithHistory(columns, features=features, shop=shop, log=built.log, length=self.history)
 
 
 class Products:
@@ -236,7 +259,7 @@ class Products:
 
     def take(self, indices: np.ndarray) -> Rows:
         items = self._items[indices]
-        columns: Rows = {**_item_columns(self._shop, items), "spu": self._shop.spu[items]}
+        columns: Rows = {**item_columns(self._shop, items), "spu": self._shop.spu[items]}
         columns["image"] = images(self._mall, shop=self._shop, items=items)
         columns["title"], columns["title/length"] = titles(self._mall, shop=self._shop, items=items)
         declared = self.features.arrays()
@@ -258,7 +281,7 @@ class MallProducts(SourceConfig):
     mall: Mall = chz.field(default_factory=Mall)
 
     def make(self) -> Products:
-        features = Features(all=(*_item_features(self.mall, shop_of(self.mall)), *_view_features(self.mall)))
+        features = Features(all=(*item_features(self.mall, shop_of(self.mall)), *_view_features(self.mall)))
         return Products(self.mall, items=np.arange(self.mall.n_items), features=features)
 
 

@@ -59,3 +59,22 @@ def relevance_logit(
 
 def relevance(logit: np.ndarray) -> np.ndarray:
     return sigmoid(logit)
+
+
+def auc(label: np.ndarray, *, score: np.ndarray) -> float:
+    """Chance that a positive scores above a negative, ties counted half."""
+    values, rank = np.unique(score, return_inverse=True)
+    negatives = np.bincount(rank[~label.astype(bool)], minlength=len(values)).astype(np.float64)
+    positives = np.bincount(rank[label.astype(bool)], minlength=len(values)).astype(np.float64)
+    below = np.concatenate([[0.0], np.cumsum(negatives)[:-1]])
+    return float((positives * (below + 0.5 * negatives)).sum() / (positives.sum() * negatives.sum()))
+
+
+def possible(label: np.ndarray, *, truth: np.ndarray) -> dict[str, float]:
+    """What a model that knew every law would reach on these rows: no score beats it but by luck."""
+    p = np.clip(truth.astype(np.float64), 1e-7, 1.0 - 1e-7)
+    return {
+        "auc": auc(label, score=truth),
+        "logloss": float(-np.where(label, np.log(p), np.log1p(-p)).mean()),
+        "expected_logloss": float(-(p * np.log(p) + (1.0 - p) * np.log1p(-p)).mean()),
+    }

@@ -3,11 +3,12 @@
 import numpy as np
 
 from data.mall.config import Mall
-from data.mall.latents import Catalogue
+from data.mall.latents import THEMES, Catalogue
 from data.mall.rng import normals, uniforms
 
 SIDE = 32
 SHAPES = 8
+HUES = np.array([0.0, 0.08, 0.15, 0.3, 0.47, 0.61, 0.77, 0.93])  # of the values of the attribute colour
 
 
 def images(mall: Mall, *, shop: Catalogue, items: np.ndarray, side: int = SIDE) -> np.ndarray:
@@ -58,21 +59,25 @@ def _shape(u: np.ndarray, v: np.ndarray, *, leaf: np.ndarray, top: np.ndarray) -
 
 
 def _paint(shop: Catalogue, *, spu: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Hue from the colour attribute and the theme, saturation and value from style, texture from the pattern."""
+    """Colour and texture are the attributes', ink and trim the theme's; style and appeal shade them."""
     style = shop.spu_style[spu]
     attributes = shop.spu_attributes[spu]
-    along = np.einsum("sd,td->st", style, shop.themes)
-    hue = (shop.spu_theme[spu] / 6.0 + attributes[:, 0] / 8.0 * 0.12 + 0.02 * style[:, 6]) % 1.0
-    colour = _hsv(hue, 0.75 + 0.25 * np.tanh(style[:, 7]), 0.72 + 0.12 * np.tanh(shop.spu_appeal[spu]))
-    second = _hsv((hue + 0.12 + 0.1 * along[:, 0]) % 1.0, np.full(len(spu), 0.55), np.full(len(spu), 0.95))
-    freq = (4.0 + 1.5 * np.tanh(style[:, 8]))[:, None, None]
+    hue = (HUES[attributes[:, 0]] + 0.015 * np.tanh(2.0 * style[:, 6])) % 1.0
+    pale = np.where(attributes[:, 0] == 7, 0.5, 0.8)  # pink is a pale red
+    colour = _hsv(hue, pale + 0.15 * np.tanh(2.0 * style[:, 7]), 0.75 + 0.15 * np.tanh(shop.spu_appeal[spu]))
+    theme = shop.spu_theme[spu] / THEMES + 0.04
+    ink_colour = _hsv((theme + 0.03 * np.tanh(style[:, 9])) % 1.0, np.full(len(spu), 0.45), np.full(len(spu), 0.98))
+    trim_colour = _hsv(theme, np.full(len(spu), 0.95), np.full(len(spu), 0.55))
+    freq = (4.0 + 1.5 * np.tanh(2.0 * style[:, 8]))[:, None, None]
     pattern = attributes[:, 1, None, None]
     stripes = np.sin(freq * np.pi * (u + 0.35 * v)) > 0.2
     checks = (np.sin(freq * np.pi * u) * np.sin(freq * np.pi * v)) > 0
     dots = (np.sin(freq * np.pi * u) > 0.3) & (np.sin(freq * np.pi * v) > 0.3)
     ink = np.select([pattern == 1, pattern == 2, pattern == 3], [stripes, checks, dots], False)
+    trim = (v > 0.42) & (v < 0.66)
     shade = (1.0 - 0.18 * (u * 0.7 + v))[..., None]
-    return np.where(ink[..., None], second[:, None, None], colour[:, None, None]) * shade
+    body = np.where(ink[..., None], ink_colour[:, None, None], colour[:, None, None])
+    return np.where(trim[..., None], trim_colour[:, None, None], body) * shade
 
 
 def wall(mall: Mall, *, shop: Catalogue, items: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
