@@ -63,9 +63,10 @@ class Vectors(SourceConfig):
     rows: int
     keys: int = 4
     side: str = "query"
+    stride: int = 1
 
     def make(self):
-        key = 10 + np.arange(self.rows) % self.keys
+        key = 10 + np.arange(self.rows) * self.stride % self.keys
         features = Features(all=(Numeric(name=self.side), Group(name="item"), Group(name="seen")))
         return InMemory({self.side: key - 10, "item": key, "seen": 10 + (key - 11) % self.keys}, features=features)
 
@@ -184,6 +185,23 @@ def test_retrieval_from_a_corpus_of_its_own(monkeypatch):
     assert found.values["reverse/ndcg@2"] == 1.0
     assert found.values["reverse/recall@1"] == pytest.approx(np.mean([1 / 3, 1 / 3, 1 / 2, 1 / 2]))
     assert found.values["targets_missing"] == 0.0
+
+
+def test_a_corpus_may_come_in_any_order_and_repeat_itself():
+    shuffled = retrieve(corpus=Vectors(rows=8, side="price", stride=3), metrics=(Recall(ks=(1,)), Coverage(ks=(1,))))
+    assert shuffled.run(one_hot).values["recall@1"] == 1.0
+    assert shuffled.run(one_hot).values["coverage@1"] == 1.0  # four items, not eight
+
+
+def test_vectors_that_know_nothing_find_k_of_n(rng):
+    many = retrieve(
+        source=Vectors(rows=600, keys=200),
+        corpus=Vectors(rows=200, keys=200, side="price"),
+        metrics=(Recall(ks=(20,)),),
+        batch_size=100,
+    )
+    found = many.run(lambda batch: {n: rng.normal(size=(100, 8)) for n in ("query", "item")})
+    assert found.values["recall@20"] == pytest.approx(0.1, abs=0.04)
 
 
 def test_retrieval_of_wrong_vectors_fails():
