@@ -17,7 +17,7 @@ from data.errors import UserError
 from data.features import Features
 from data.order import Order
 from data.sources import Rows, Source
-from data.transforms.base import RowRandom, Transform
+from data.transforms.base import Bound, RowRandom, Transform
 
 VALID = "row/valid"
 """Present in a single pass: False on the rows that pad the last batch."""
@@ -69,6 +69,7 @@ class Loader:
                 window=getattr(source, "window", 1 << 20),
             ),
             loader=self,
+            transforms=tuple(transform.bind(source) for transform in self.transforms),
             rows=(index * local, (index + 1) * local),
             once=once,
         )
@@ -133,8 +134,18 @@ class BatchIterator:
 class _Reader:
     """Batch number -> batch. Picklable, and free of state that matters."""
 
-    def __init__(self, *, source: Source, order: Order, loader: Loader, rows: tuple[int, int], once: bool):
-        self.source, self.order, self.loader, self.rows_of_process, self.once = source, order, loader, rows, once
+    def __init__(
+        self,
+        *,
+        source: Source,
+        order: Order,
+        loader: Loader,
+        transforms: tuple[Bound, ...],
+        rows: tuple[int, int],
+        once: bool,
+    ):
+        self.source, self.order, self.loader, self.transforms = source, order, loader, transforms
+        self.rows_of_process, self.once = rows, once
 
     def __call__(self, batch_index: int) -> Rows:
         size = self.loader.batch_size
@@ -145,8 +156,7 @@ class _Reader:
             batch = self.source.take(np.minimum(positions, self.order.n - 1))
         else:
             batch = self.source.take(self.order.rows(start, stop))
-        if self.loader.transforms:
-            for number, transform in enumerate(self.loader.transforms):
-                seed = (self.loader.seed, int(batch_index), number)
-                batch = transform(batch, rng=RowRandom(seed, start=low, stop=high, total=size))
+        for number, transform in enumerate(self.transforms):
+            seed = (self.loader.seed, int(batch_index), number)
+            batch = transform(batch, rng=RowRandom(seed, start=low, stop=high, total=size))
         return {**batch, VALID: positions < self.order.n} if self.once else batch

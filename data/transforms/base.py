@@ -4,13 +4,17 @@ They see a whole batch of numpy arrays, never a row, and are pure functions of (
 made again from its number alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import chz
 import numpy as np
 
 from data.features import Features
-from data.sources import Rows
+from data.sources import Rows, Source
+
+Bound = Callable[..., Rows]
+"""(batch, *, rng) -> batch."""
 
 
 @chz.chz
@@ -19,6 +23,10 @@ class Transform:
 
     def features(self, features: Features) -> Features:
         return features
+
+    def bind(self, source: Source) -> "Bound":
+        """What is called on batches of `source`; for a transform that must first know the whole of it."""
+        return self
 
     def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
