@@ -119,16 +119,16 @@ def test_nothing_saved_is_none(open_at):
 
 
 def test_what_the_loop_goes_on_changing_is_saved_as_it_was(open_at):
-    state, iterator = make_state(1), {"batch": 1}
+    state, iterator = make_state(1), {"batch": 1, "inner": {"epoch": 1}}
     before = jax.tree.map(lambda x: np.array(x, copy=True), state)
     bump = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
     checkpoints = open_at()
     checkpoints.save(1, state=state, iterator=iterator, clock={}, config={})
-    iterator["batch"] = 2
+    iterator["batch"] = iterator["inner"]["epoch"] = 2
     jax.block_until_ready(bump(state))
     found = checkpoints.restore(target())
     assert_same(jax.tree.map(np.asarray, found.state), before)
-    assert found.iterator == {"batch": 1}
+    assert found.iterator == {"batch": 1, "inner": {"epoch": 1}}
 
 
 def test_every_save_is_honoured_while_others_are_in_flight(open_at):
