@@ -30,11 +30,13 @@ class Show:
 def show(style: Style, *, steps: int, start: int) -> Show:
     if style == "auto":
         style = "bar" if sys.stderr.isatty() else "lines"
-    return {"bar": Bar, "lines": Lines, "none": lambda **_: Show()}[style](steps=steps, start=start)
+    if style == "bar":
+        return Bar(steps=steps, start=start)
+    return Lines(steps=steps) if style == "lines" else Show()
 
 
 class Lines(Show):
-    def __init__(self, *, steps: int, start: int):
+    def __init__(self, *, steps: int):
         self.steps = steps
 
     def train(self, step: int, values: Mapping[str, float]) -> None:

@@ -89,9 +89,9 @@ def draw(chart: Chart) -> str:
     ys = chart.y_range or _range([v for _, _, y in drawn for v in y], pad=0.06)
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = _axes(chart, xs, ys)
-    for x, height in chart.bars:
-        at, tall = _scale(x, xs, LEFT, right), 0.3 * height * (bottom - TOP)
-        parts.append(f'<rect class="bar" x="{at - 5:.1f}" y="{bottom - tall:.1f}" width="10" height="{tall:.1f}"/>')
+    for place, height in chart.bars:
+        middle, tall = _scale(place, xs, LEFT, right), 0.3 * height * (bottom - TOP)
+        parts.append(f'<rect class="bar" x="{middle - 5:.1f}" y="{bottom - tall:.1f}" width="10" height="{tall:.1f}"/>')
     hover = []
     for i, (series, x, y) in enumerate(drawn):
         at = [(_scale(a, xs, LEFT, right), _scale(b, ys, bottom, TOP)) for a, b in zip(x, y, strict=True)]

@@ -5,6 +5,7 @@ Accumulators hold numpy arrays, count in float64 and see host batches without pa
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 import chz
 import numpy as np
@@ -22,8 +23,8 @@ class Accumulator:
     def update(self, predictions: Arrays, batch: Arrays) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not define update")
 
-    def merge(self, other: "Accumulator") -> None:
-        """Takes in what `other` has seen; `other` stays as it was."""
+    def merge(self, other: Any) -> None:
+        """Takes in what `other`, of the same config, has seen; `other` stays as it was."""
         raise NotImplementedError(f"{type(self).__name__} does not define merge")
 
     def compute(self) -> dict[str, float]:
