@@ -75,6 +75,42 @@ class Order:
         self.__dict__.update(state, _made=_Recent(4))
 
 
+class Bucketed:
+    """Batches of rows of like length: `window` batches of the order are sorted by length and dealt out anew."""
+
+    def __init__(self, order: Order, lengths: np.ndarray, *, batch_size: int, batches: int, window: int):
+        self.n, self.order, self.lengths = order.n, order, lengths
+        self.batch_size, self.batches, self.window = batch_size, batches, window
+        self._made = _Recent(4)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows at the positions [start, stop), which lie in one batch."""
+        batch = start // self.batch_size
+        return self._batch(batch)[start - batch * self.batch_size : stop - batch * self.batch_size]
+
+    def longest(self, start: int) -> int:
+        """The greatest length in the batch of position `start`, over all processes."""
+        return int(self.lengths[self._batch(start // self.batch_size)].max())
+
+    def _batch(self, batch: int) -> np.ndarray:
+        number = batch // self.window
+        dealt = self._made.get((number,), lambda: self._deal(number))
+        return dealt[batch - number * self.window]
+
+    def _deal(self, number: int) -> np.ndarray:
+        first = number * self.window
+        count = min(self.window, self.batches - first)  # a last window deals out all that is left
+        rows = self.order.rows(first * self.batch_size, (first + count) * self.batch_size)
+        rows = rows[np.argsort(self.lengths[rows], kind="stable")].reshape(count, self.batch_size)
+        return rows[np.random.default_rng((self.order.seed, number)).permutation(count)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _made=_Recent(4))
+
+
 class _Recent:
     """The last few values made, safe for reading threads."""
 

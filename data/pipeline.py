@@ -15,14 +15,24 @@ from absl import flags
 
 from data.errors import UserError
 from data.features import Features
-from data.order import Order
+from data.order import Bucketed, Order
 from data.sources import Rows, Source
+from data.splits import column
 from data.transforms.base import Bound, RowRandom, Transform
 
 VALID = "row/valid"
 """Present in a single pass: False on the rows that pad the last batch."""
 
 ENDLESS = 1 << 40
+
+
+@chz.chz
+class Buckets:
+    """Batches of rows of like length, padded no wider than they need; each width is compiled once."""
+
+    sequence: str = chz.field(default="history", doc="sequence whose length decides, and that is cut")
+    widths: tuple[int, ...] = chz.field(doc="widths that batches may have, ascending; the declared length is one more")
+    window: int = chz.field(default=64, doc="batches sorted together: more is less padding and less chance")
 
 
 @chz.chz
@@ -33,6 +43,7 @@ class Loader:
     shuffle: bool = chz.field(default=True, doc="a new order each epoch")
     epochs: int | None = chz.field(default=None, doc="passes over the source; None: without end")
     transforms: tuple[Transform, ...] = chz.field(default=(), doc="applied to each batch, in order")
+    buckets: Buckets | None = chz.field(default=None, doc="batches of like length, in training alone")
     prefetch: int = chz.field(default=4, doc="batches read ahead in threads; 0: read when asked")
     threads: int = chz.field(default=2, doc="threads that read ahead")
     workers: int = chz.field(default=0, doc="reading processes, worth their start (seconds) for heavy decoding only")
@@ -59,15 +70,19 @@ class Loader:
         if self.batch_size % count:
             raise UserError(f"batch_size {self.batch_size} does not divide over {count} processes")
         local = self.batch_size // count
+        order: Order | Bucketed = Order(
+            len(source),
+            shuffle=self.shuffle and not once,
+            seed=self.seed,
+            blocks=getattr(source, "blocks", None),
+            window=getattr(source, "window", 1 << 20),
+        )
+        if self.buckets is not None and not once:
+            lengths = column(source, f"{self.buckets.sequence}/length")
+            order = Bucketed(order, lengths, batch_size=self.batch_size, batches=batches, window=self.buckets.window)
         reader = _Reader(
             source=source,
-            order=Order(
-                len(source),
-                shuffle=self.shuffle and not once,
-                seed=self.seed,
-                blocks=getattr(source, "blocks", None),
-                window=getattr(source, "window", 1 << 20),
-            ),
+            order=order,
             loader=self,
             transforms=tuple(transform.bind(source) for transform in self.transforms),
             rows=(index * local, (index + 1) * local),
@@ -138,7 +153,7 @@ class _Reader:
         self,
         *,
         source: Source,
-        order: Order,
+        order: Order | Bucketed,
         loader: Loader,
         transforms: tuple[Bound, ...],
         rows: tuple[int, int],
@@ -156,7 +171,15 @@ class _Reader:
             batch = self.source.take(np.minimum(positions, self.order.n - 1))
         else:
             batch = self.source.take(self.order.rows(start, stop))
+        if isinstance(self.order, Bucketed):
+            batch = self._cut(batch, longest=self.order.longest(start))
         for number, transform in enumerate(self.transforms):
             seed = (self.loader.seed, int(batch_index), number)
             batch = transform(batch, rng=RowRandom(seed, start=low, stop=high, total=size))
         return {**batch, VALID: positions < self.order.n} if self.once else batch
+
+    def _cut(self, batch: Rows, *, longest: int) -> Rows:
+        name = self.loader.buckets.sequence
+        declared = batch[name].shape[1]
+        width = min((w for w in self.loader.buckets.widths if w >= longest), default=declared)
+        return {**batch, name: np.ascontiguousarray(batch[name][:, :width])}
