@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -118,13 +119,21 @@ def test_nothing_saved_is_none(open_at):
     assert (checkpoints.steps(), checkpoints.latest(), checkpoints.best()) == ([], None, None)
 
 
-def test_what_the_loop_goes_on_changing_is_saved_as_it_was(open_at):
+def test_what_the_loop_goes_on_changing_is_saved_as_it_was(open_at, monkeypatch):
+    changed, write = threading.Event(), ocp.JsonCheckpointHandler._save_fn
+
+    async def write_late(handler, *arguments):
+        changed.wait()
+        await write(handler, *arguments)
+
+    monkeypatch.setattr(ocp.JsonCheckpointHandler, "_save_fn", write_late)
     state, iterator = make_state(1), {"batch": 1, "inner": {"epoch": 1}}
     before = jax.tree.map(lambda x: np.array(x, copy=True), state)
     bump = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
     checkpoints = open_at()
     checkpoints.save(1, state=state, iterator=iterator, clock={}, config={})
     iterator["batch"] = iterator["inner"]["epoch"] = 2
+    changed.set()
     jax.block_until_ready(bump(state))
     found = checkpoints.restore(target())
     assert_same(jax.tree.map(np.asarray, found.state), before)
