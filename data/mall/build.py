@@ -1,5 +1,6 @@
 """Catalogue and log of a mall, built once per process and config."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,7 +39,9 @@ def build(mall: Mall) -> Built:
             f"`python -m data build mall --size {mall.size} --out DIR` and read it as Parquet, or lower users="
         )
     shop = shop_of(mall)
-    parts = [simulate(mall, shop=shop, shard=s) for s in range(mall.shards)]
+    # numpy lets go of the interpreter, and shards know nothing of each other
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(lambda s: simulate(mall, shop=shop, shard=s), range(mall.shards)))
     log = Log(
         requests=join([p.requests for p in parts]),
         impressions=join([p.impressions for p in parts]),

@@ -86,7 +86,7 @@ def _organic(
     agree = np.einsum("ucd,ud->uc", shop.spu_style[shop.spu[options]], people.wish[rows, mine])
     wanted = options[rows, (5.0 * agree + gumbel(rng, agree.shape)).argmax(-1)]
     follow = shop.successors[last, (rng.random(n) < 0.4).astype(np.int64)]
-    stray = shop.draw_arrived(choose(shop.leaf_weight[None], uniform=rng.random(n)), now=now, rng=rng)
+    stray = shop.draw_arrived(choose(shop.leaf_weight, uniform=rng.random(n)), now=now, rng=rng)
     why = rng.random(n)
     view = np.where(why < mall.follow, follow, np.where(why < mall.follow + mall.noise, stray, wanted))
     return np.where(shop.arrival[view] > now, wanted, view)
@@ -156,7 +156,7 @@ def _candidates(
     weights = np.repeat(people.weights(now, horizon=mall.horizon)[:, None, :], own, axis=1)
     leaf = np.take_along_axis(people.leaf, choose(weights, uniform=rng.random((n, own))), 1)
     leaf = np.where((query >= 0)[:, None], query[:, None], leaf)
-    stray = choose(shop.leaf_weight[None], uniform=rng.random(4 * n)).reshape(n, 4)
+    stray = choose(shop.leaf_weight, uniform=rng.random(4 * n)).reshape(n, 4)
     listed = shop.draw_arrived(np.concatenate([leaf, stray], 1), now=now[:, None], rng=rng)
     # recent arrivals are shown to those who may like them: the first of four that falls in an interest
     wide = np.repeat(now[:, None], 4 * fresh, 1)

@@ -60,5 +60,7 @@ def choose_slate(
 
 def first_of_each(candidates: np.ndarray) -> np.ndarray:
     """False where a candidate repeats one on its left."""
-    same = candidates[:, :, None] == candidates[:, None, :]
-    return ~np.tril(same, k=-1).any(-1)
+    fresh = np.ones(candidates.shape, bool)
+    for k in range(1, candidates.shape[1]):
+        fresh[:, k] = (candidates[:, :k] != candidates[:, k : k + 1]).all(-1)
+    return fresh

@@ -64,9 +64,10 @@ class Catalogue:
     def draw_arrived(self, leaf: np.ndarray, *, now: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """As `draw`, among what has arrived; after four tries the leaf's first listing."""
         item = self.draw(leaf, uniform=rng.random(leaf.shape))
+        now = np.broadcast_to(now, leaf.shape)
         for _ in range(3):
-            again = self.draw(leaf, uniform=rng.random(leaf.shape))
-            item = np.where(self.arrival[item] > now, again, item)
+            early = self.arrival[item] > now
+            item[early] = self.draw(leaf[early], uniform=rng.random(int(early.sum())))
         return np.where(self.arrival[item] > now, self.first(leaf), item)
 
     def draw_fresh(self, *, now: np.ndarray, window: int, uniform: np.ndarray) -> np.ndarray:
@@ -108,7 +109,7 @@ def _products(mall: Mall, *, leaves: int, leaf_weight: np.ndarray, count: int) -
     rng = stream(mall.seed, name="products")
     themes = np.linalg.qr(stream(mall.seed, name="themes").normal(size=(STYLE, STYLE)))[0][:THEMES]
     # every leaf gets a product; the others follow the leaf's weight
-    leaf = np.concatenate([np.arange(leaves), choose(leaf_weight[None], uniform=rng.random(count - leaves))])
+    leaf = np.concatenate([np.arange(leaves), choose(leaf_weight, uniform=rng.random(count - leaves))])
     brand = (rng.random(count) ** 1.5 * mall.dims.brands).astype(np.int64)
     brand_price = rng.normal(size=mall.dims.brands) * 0.5
     brand_theme = rng.permutation(mall.dims.brands) % THEMES

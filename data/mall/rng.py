@@ -20,8 +20,13 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def choose(weights: np.ndarray, *, uniform: np.ndarray) -> np.ndarray:
-    """Index along the last axis drawn with probability proportional to `weights`, by inverse distribution."""
+    """Index along the last axis drawn with probability proportional to `weights`, by inverse distribution.
+
+    One weight vector serves all draws; a matrix of weights has a row for each.
+    """
     total = np.cumsum(weights, axis=-1)
+    if weights.ndim == 1:
+        return np.minimum(np.searchsorted(total, uniform * total[-1], side="right"), len(weights) - 1)
     return np.minimum((uniform[..., None] * total[..., -1:] >= total).sum(-1), weights.shape[-1] - 1)
 
 

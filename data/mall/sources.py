@@ -5,7 +5,7 @@ from typing import Literal
 import chz
 import numpy as np
 
-from data.features import FIRST, Categorical, Dense, Features, Group, Image, Label, Numeric, Sequence, Text, Time, Truth
+from data.features import FIRST, Categorical, Dense, Features, Group, Label, Numeric, Sequence, Time, Truth
 from data.mall.build import build, pointers, shop_of, windows
 from data.mall.config import DAY, Mall
 from data.mall.events import Log
@@ -13,9 +13,7 @@ from data.mall.latents import Catalogue
 from data.mall.rng import uniforms
 from data.mall.users import SEGMENTS
 from data.mall.vectors import read_vectors
-from data.mall.views.image import SIDE, images
-from data.mall.views.title import LENGTH, titles
-from data.mall.views.words import lexicon
+from data.mall.views.features import View, view_columns, view_features
 from data.sources import InMemory, Rows, SourceConfig
 
 Split = Literal["train", "valid", "test"]
@@ -247,9 +245,9 @@ class MallQueries(SourceConfig):
 class Products:
     """Listings with their views, rendered when taken."""
 
-    def __init__(self, mall: Mall, *, items: np.ndarray, features: Features):
+    def __init__(self, mall: Mall, *, items: np.ndarray, features: Features, views: tuple[View, ...]):
         self.features = features
-        self._mall, self._shop, self._items = mall, shop_of(mall), items
+        self._mall, self._shop, self._items, self._views = mall, shop_of(mall), items, views
 
     def __len__(self) -> int:
         return len(self._items)
@@ -260,41 +258,37 @@ class Products:
     def take(self, indices: np.ndarray) -> Rows:
         items = self._items[indices]
         columns: Rows = {**item_columns(self._shop, items), "spu": self._shop.spu[items]}
-        columns["image"] = images(self._mall, shop=self._shop, items=items)
-        columns["title"], columns["title/length"] = titles(self._mall, shop=self._shop, items=items)
+        columns |= view_columns(self._mall, shop=self._shop, items=items, views=self._views)
         declared = self.features.arrays()
         return {name: columns[name].astype(dtype, copy=False) for name, (_, dtype) in declared.items()}
 
 
-def _view_features(mall: Mall) -> tuple:
-    return (
-        Image(name="image", role="item", height=SIDE, width=SIDE),
-        Text(name="title", role="item", tokens=lexicon(mall).tokens, length=LENGTH),
-        Label(name="spu", type="class"),
-    )
-
-
 @chz.chz
 class MallProducts(SourceConfig):
-    """Every listing once, in order of its id."""
+    """Every listing once, in order of its id; `spu` names the product it offers."""
 
     mall: Mall = chz.field(default_factory=Mall)
+    views: tuple[View, ...] = ("image", "title")
 
     def make(self) -> Products:
-        features = Features(all=(*item_features(self.mall, shop_of(self.mall)), *_view_features(self.mall)))
-        return Products(self.mall, items=np.arange(self.mall.n_items), features=features)
+        features = (*item_features(self.mall, shop_of(self.mall)), *view_features(self.mall, views=self.views))
+        features += (Label(name="spu", type="class"),)
+        items = np.arange(self.mall.n_items)
+        return Products(self.mall, items=items, features=Features(all=features), views=self.views)
 
 
 @chz.chz
 class MallPairs(SourceConfig):
-    """Image and title of one listing; 80, 10 and 10 percent of the products, so that no product is in two splits."""
+    """Two views of one listing; 80, 10 and 10 percent of the products, so that no product is in two splits."""
 
     mall: Mall = chz.field(default_factory=Mall)
     split: Split = "train"
+    views: tuple[View, ...] = ("image", "title")
 
     def make(self) -> Products:
         shop = shop_of(self.mall)
         u = uniforms(self.mall.seed, name="pair split", ids=shop.spu, draws=1)[:, 0]
         low, high = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}[self.split]
         items = np.flatnonzero((u >= low) & (u < high))
-        return Products(self.mall, items=items, features=Features(all=_view_features(self.mall)))
+        features = Features(all=(*view_features(self.mall, views=self.views), Label(name="spu", type="class")))
+        return Products(self.mall, items=items, features=features, views=self.views)

@@ -13,12 +13,15 @@ def affinity(people: Users, *, shop: Catalogue, items: np.ndarray, now: np.ndarr
 
     einsum, not matmul: BLAS sums in an order that depends on its threads, and equal seeds must give equal bytes.
     """
-    same = shop.leaf[items][:, :, None] == people.leaf[:, None, :]  # [u, c, k]
-    weight = (same * people.weights(now, horizon=horizon)[:, None, :]).sum(-1)
-    style = shop.spu_style[shop.spu[items]]  # [u, c, d]
-    agree = np.einsum("ucd,ukd->uck", style, people.wish)
-    known = same.sum(-1)
-    return weight, (same * agree).sum(-1) / np.maximum(known, 1)
+    leaf, weights = shop.leaf[items], people.weights(now, horizon=horizon)
+    agree = np.einsum("ucd,ukd->kuc", shop.spu_style[shop.spu[items]], people.wish)
+    weight, felt, known = np.zeros(items.shape, np.float32), np.zeros(items.shape, np.float32), 0
+    for k in range(people.leaf.shape[1]):  # a loop over few interests is faster than sums over a short axis
+        same = leaf == people.leaf[:, k, None]
+        weight += same * weights[:, k, None]
+        felt += same * agree[k]
+        known = known + same
+    return weight, felt / np.maximum(known, 1)
 
 
 def relevance_logit(
@@ -39,7 +42,7 @@ def relevance_logit(
     leaf = shop.leaf[items]
     known = weight > 0
     liked = shop.spu_attributes[spu] == people.favourite[:, None, :]
-    follows = (shop.successors[last][:, None, :] == items[:, :, None]).any(-1)
+    follows = (shop.successors[last, :1] == items) | (shop.successors[last, 1:] == items)
     apart = np.abs(shop.price_level[items] - people.price[:, None]) * people.thrift[:, None]
     return (
         taste.base

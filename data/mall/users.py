@@ -45,8 +45,8 @@ def users(mall: Mall, *, shop: Catalogue, shard: int) -> Users:
     ids = np.arange(shard * block, min((shard + 1) * block, mall.n_users))
     n, k = len(ids), mall.interests
     rng = stream(mall.seed, name="users", shard=shard)
-    home = choose(shop.leaf_weight[None], uniform=rng.random(n))
-    leaf = choose(shop.leaf_weight[None], uniform=rng.random(n * k)).reshape(n, k)
+    home = choose(shop.leaf_weight, uniform=rng.random(n))
+    leaf = choose(shop.leaf_weight, uniform=rng.random(n * k)).reshape(n, k)
     leaf[:, 0] = home
     before = rng.dirichlet(np.ones(k), n)
     moved = rng.dirichlet(np.ones(k), n)

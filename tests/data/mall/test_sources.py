@@ -6,6 +6,7 @@ import pytest
 from data.mall.build import build
 from data.mall.config import Mall
 from data.mall.sources import MallClicks, MallPairs, MallProducts, MallQueries, MallSequences
+from data.mall.views.features import VIEWS
 
 MALL = Mall(size="tiny")
 CONFIGS = [
@@ -15,6 +16,8 @@ CONFIGS = [
         for s in ("train", "valid", "test")
     ),
     MallProducts(mall=MALL),
+    MallProducts(mall=MALL, views=VIEWS),
+    MallPairs(mall=MALL, views=("video", "live")),
 ]
 
 
