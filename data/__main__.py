@@ -1,5 +1,6 @@
 """python -m data stats PATH [--label NAME]          what lies in Parquet files, as a feature file to start from
 python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py
+python -m data tokens PATH --columns title --size 8000 --target DIR/title.json    a tokenizer of one's own texts
 python -m data convert FILE.csv OUT.parquet           CSV to Parquet, malformed lines counted and named
 python -m data build NAME --folder DIR [a=b ...]      one public data set, or the mall, from its raw files
 python -m data show NAME [a=b ...]                    tables and pictures of a data set
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True, metavar="stats | vocab | convert | build | show")
+    commands = parser.add_subparsers(required=True, metavar="stats | vocab | tokens | convert | build | show")
     stats = commands.add_parser("stats", help="print a proposed feature file")
     stats.add_argument("path")
     stats.add_argument("--label", help="label column, where its name does not say so")
@@ -46,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     vocab.add_argument("--most", type=int, help="keep the most frequent alone")
     vocab.add_argument("--separator", help="splits strings that hold lists")
     vocab.set_defaults(run=_vocab)
+    tokens = commands.add_parser("tokens", help="learn a tokenizer")
+    tokens.add_argument("path")
+    tokens.add_argument("--columns", nargs="+", required=True)
+    tokens.add_argument("--size", type=int, default=8000)
+    tokens.add_argument("--target", required=True, help="file to write, beside the vocabularies")
+    tokens.set_defaults(run=_tokens)
     convert = commands.add_parser("convert", help="CSV to Parquet")
     convert.add_argument("source")
     convert.add_argument("target")
@@ -85,6 +92,13 @@ def _vocab(arguments: argparse.Namespace) -> None:
     )
     for name in made:
         print(f"{name}: {len(made[name])} values, rows={made[name].rows}")
+
+
+def _tokens(arguments: argparse.Namespace) -> None:
+    from data.tokenizer import learn
+
+    made = learn(arguments.path, columns=tuple(arguments.columns), size=arguments.size, target=arguments.target)
+    print(f"{arguments.target}: {made.get_vocab_size()} tokens")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
