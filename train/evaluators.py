@@ -43,8 +43,15 @@ class Evaluation:
 
     def under(self, prefix: str) -> "Evaluation":
         """The same with every name as "<prefix>/<name>"."""
-        parts = ({f"{prefix}/{name}": v for name, v in d.items()} for d in (self.values, self.curves, self.reasons))
-        return Evaluation(*parts, rows=self.rows)
+        return self.renamed(lambda name: f"{prefix}/{name}")
+
+    def renamed(self, new: Callable[[str], str]) -> "Evaluation":
+        return Evaluation(
+            values={new(name): value for name, value in self.values.items()},
+            curves={new(name): curve for name, curve in self.curves.items()},
+            reasons={new(name): reason for name, reason in self.reasons.items()},
+            rows=self.rows,
+        )
 
     def plus(self, other: "Evaluation") -> "Evaluation":
         return Evaluation(
@@ -186,8 +193,7 @@ class RankTally:
         if ties > 0.01:
             half = self.half.evaluation()
             total = total.plus(Evaluation(values=half.values, reasons=half.reasons).under("half_ties"))
-        named = ({name + self.suffix: v for name, v in d.items()} for d in (total.values, total.curves, total.reasons))
-        return Evaluation(*named, rows=total.rows).plus(Evaluation(values={"ties": ties}))
+        return total.renamed(lambda name: name + self.suffix).plus(Evaluation(values={"ties": ties}))
 
 
 @chz.chz
@@ -205,7 +211,8 @@ class RankItems(Evaluator):
     )
 
     def run(self, predict: Predict, *, progress: Progress | None = None) -> Evaluation:
-        tally, repeated, targets_seen = None, 0, 0
+        tally: RankTally | None = None
+        repeated = targets_seen = 0
         for batch, predictions in self.rows(self.source, predict, progress=progress):
             scores = column(predictions, "scores", what="predictions")
             targets = padded(batch, self.target)
@@ -222,7 +229,7 @@ class RankItems(Evaluator):
             allowed = allow(scores.shape, forbidden=forbidden, only=only)
             ranked = rank_targets(scores, targets=targets, allowed=allowed, k=_depth(self.metrics))
             tally.update(ranked, batch, catalogue=scores.shape[1] - FIRST)
-        found = tally.evaluation()
+        found = tally.evaluation() if tally is not None else Evaluation(values={})
         if self.history is None:
             return found
         return found.plus(Evaluation(values={"targets_in_history": repeated / max(targets_seen, 1)}))

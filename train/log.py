@@ -127,7 +127,8 @@ class Logger:
 
     def __init__(self, workdir: Path, *, config: Logging, steps: int, batch_size: int, start: int = 0):
         self.workdir, self.config, self.steps, self.batch_size = Path(workdir), config, steps, batch_size
-        self._open, self._closed = _Interval(), None
+        self._open: _Interval = _Interval()
+        self._closed: _Interval | None = None
         self._last: float | None = None  # when the previous step was queued; None after a pause
         self._profiling = False
         self._lines = self._board = None

@@ -20,7 +20,7 @@ REPORT = "report.html"
 TYPE = "$type"
 LOWER = ("loss", "logloss", "ne", "brier", "ece", "rmse", "mae", "median_rank")
 UNJUDGED = ("ratio", "groups", "excluded_groups", "excluded_rows", "possible", "expected", "gini", "ties")
-UNJUDGED += ("targets_missing", "targets_in_history")
+ACCOUNTS = ("targets_missing", "targets_in_history")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _split(name: str, config: Mapping) -> tuple[str, str]:
 def _judge(metric: str):
     """How the best of a metric is chosen: min, max, or None where neither is better."""
     parts = metric.split("@")[0].split("/")
-    if parts[-1] in UNJUDGED:
+    if parts[-1] in UNJUDGED + ACCOUNTS:
         return None
     return min if any(part in LOWER for part in parts) else max
 

@@ -1,5 +1,7 @@
 """Means over rows of what a score costs against its label."""
 
+from typing import Any
+
 import chz
 import numpy as np
 
@@ -26,7 +28,7 @@ class MeanAccumulator(Accumulator):
         self.total += float((weight * self.cost(score.astype(np.float64), label)).sum())
         self.weight += float(weight.sum())
 
-    def merge(self, other: "MeanAccumulator") -> None:
+    def merge(self, other: Any) -> None:
         self.total += other.total
         self.weight += other.weight
 
@@ -89,6 +91,8 @@ class Accuracy(PointMetric):
 
 
 class AccuracyAccumulator(MeanAccumulator):
+    config: Accuracy
+
     def cost(self, score: np.ndarray, label: np.ndarray) -> np.ndarray:
         return ((score >= self.config.threshold) == (label == 1)).astype(np.float64)
 
@@ -147,7 +151,7 @@ class NormalisedEntropyAccumulator(LogLossAccumulator):
         _, label, weight = point_rows(self.config, predictions, batch)
         self.positive += float((weight * label).sum())
 
-    def merge(self, other: "NormalisedEntropyAccumulator") -> None:
+    def merge(self, other: Any) -> None:
         super().merge(other)
         self.positive += other.positive
 
