@@ -1,10 +1,12 @@
 """The views of a listing as features: what each is declared as, and how its rows are rendered."""
 
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
 
 from data.features import FIRST, Categorical, Feature, Image, Sequence, Text
+from data.mall.build import shop_of
 from data.mall.config import Mall
 from data.mall.latents import ATTRIBUTES, Catalogue
 from data.mall.views import speech as spoken
@@ -16,6 +18,16 @@ from data.mall.views.words import lexicon
 
 View = Literal["image", "title", "description", "attributes", "video", "live", "speech"]
 VIEWS: tuple[View, ...] = get_args(View)
+
+
+KEEP = 20_000  # listings whose page images are kept once drawn: 60 MB
+
+
+@lru_cache(maxsize=2)
+def _all_images(mall: Mall) -> np.ndarray:
+    """Drawing a batch takes longer than a small model's step, so a small mall is drawn once."""
+    shop = shop_of(mall)
+    return images(mall, shop=shop, items=np.arange(len(shop)))
 
 
 def view_features(mall: Mall, *, views: tuple[View, ...]) -> tuple[Feature, ...]:
@@ -38,7 +50,7 @@ def view_columns(mall: Mall, *, shop: Catalogue, items: np.ndarray, views: tuple
     where = {"shop": shop, "items": items}
     out: dict[str, np.ndarray] = {}
     if "image" in views:
-        out["image"] = images(mall, **where)
+        out["image"] = _all_images(mall)[items] if len(shop) <= KEEP else images(mall, **where)
     if "title" in views:
         out["title"], out["title/length"] = titles(mall, **where)
     if "description" in views:

@@ -8,15 +8,23 @@ from data.mall.rng import normals, uniforms
 
 SIDE = 32
 SHAPES = 8
+BLOCK = 128  # listings drawn at once: what a cache holds
 HUES = np.array([0.0, 0.08, 0.15, 0.3, 0.47, 0.61, 0.77, 0.93])  # of the values of the attribute colour
 
 
 def images(mall: Mall, *, shop: Catalogue, items: np.ndarray, side: int = SIDE) -> np.ndarray:
     """[n, side, side, 3] uint8; an item's picture depends on nothing but the item."""
     items = np.asarray(items)
+    out = np.empty((len(items), side, side, 3), np.uint8)
+    for start in range(0, len(items), BLOCK):
+        out[start : start + BLOCK] = _render(mall, shop=shop, items=items[start : start + BLOCK], side=side)
+    return out
+
+
+def _render(mall: Mall, *, shop: Catalogue, items: np.ndarray, side: int) -> np.ndarray:
     spu = shop.spu[items]
-    jitter = normals(mall.seed, name="image", ids=items, draws=4)
-    line = np.linspace(-1.0, 1.0, side)
+    jitter = normals(mall.seed, name="image", ids=items, draws=4).astype(np.float32)
+    line = np.linspace(-1.0, 1.0, side, dtype=np.float32)
     y, x = line[None, :, None], line[None, None, :]
     dx, dy = 0.1 * jitter[:, 0, None, None], 0.1 * jitter[:, 1, None, None]
     scale = (0.62 + 0.05 * jitter[:, 2])[:, None, None]
@@ -28,13 +36,13 @@ def images(mall: Mall, *, shop: Catalogue, items: np.ndarray, side: int = SIDE) 
     canvas = _mark(mall, shop=shop, spu=spu, canvas=canvas)
     canvas = _clutter(mall, shop=shop, items=items, canvas=canvas)
     light = 1.0 + 0.06 * jitter[:, 3, None, None, None]
-    return np.clip(canvas * light * 255.0, 0, 255).astype(np.uint8)
+    return np.clip(canvas * light * np.float32(255.0), 0, 255).astype(np.uint8)
 
 
 def _shape(u: np.ndarray, v: np.ndarray, *, leaf: np.ndarray, top: np.ndarray) -> np.ndarray:
     """The family is the department's, the proportions are the leaf's."""
     kind = (top % SHAPES)[:, None, None]
-    wide = (0.65 + 0.35 * ((leaf * 7) % 5) / 4.0)[:, None, None]
+    wide = (0.65 + 0.35 * ((leaf * 7) % 5) / 4.0).astype(np.float32)[:, None, None]
     cut = ((leaf * 3) % 4)[:, None, None]
     u = u / wide
     r = np.sqrt(u * u + v * v)
@@ -82,7 +90,7 @@ def _paint(shop: Catalogue, *, spu: np.ndarray, u: np.ndarray, v: np.ndarray) ->
 
 def wall(mall: Mall, *, shop: Catalogue, items: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A seller photographs everything before the same wall."""
-    paint = uniforms(mall.seed, name="wall", ids=shop.seller[items], draws=5)
+    paint = uniforms(mall.seed, name="wall", ids=shop.seller[items], draws=5).astype(np.float32)
     base = 0.78 + 0.2 * paint[:, :3]
     slope = (0.12 * (paint[:, 3, None, None] - 0.5) * x + 0.12 * (paint[:, 4, None, None] - 0.5) * y)[..., None]
     return base[:, None, None, :] + slope
@@ -92,7 +100,7 @@ def _mark(mall: Mall, *, shop: Catalogue, spu: np.ndarray, canvas: np.ndarray) -
     """A 3 by 3 glyph of the brand in the lower right corner."""
     side = canvas.shape[1]
     cell = max(1, side // 16)
-    glyph = uniforms(mall.seed, name="glyph", ids=shop.spu_brand[spu], draws=12)
+    glyph = uniforms(mall.seed, name="glyph", ids=shop.spu_brand[spu], draws=12).astype(np.float32)
     bits = np.kron(glyph[:, :9].reshape(-1, 3, 3) > 0.45, np.ones((cell, cell), bool))
     ink = 0.15 + 0.4 * glyph[:, 9:]
     corner = slice(side - 3 * cell - 1, side - 1)
@@ -104,8 +112,11 @@ def _clutter(mall: Mall, *, shop: Catalogue, items: np.ndarray, canvas: np.ndarr
     """Badges and banners; some sellers never stop."""
     side = canvas.shape[1]
     habit = uniforms(mall.seed, name="clutter habit", ids=shop.seller[items], draws=1)[:, 0]
-    draws = uniforms(mall.seed, name="clutter", ids=items, draws=16).reshape(-1, 2, 8)
-    row, column = np.arange(side)[None, :, None] / side, np.arange(side)[None, None, :] / side
+    draws = uniforms(mall.seed, name="clutter", ids=items, draws=16).astype(np.float32).reshape(-1, 2, 8)
+    row, column = (
+        (np.arange(side, dtype=np.float32) / side)[None, :, None],
+        (np.arange(side, dtype=np.float32) / side)[None, None],
+    )
     for k in range(2):
         d = draws[:, k, :, None, None]
         on = d[:, 0] < mall.views.clutter * habit[:, None, None] ** 2
@@ -118,4 +129,4 @@ def _clutter(mall: Mall, *, shop: Catalogue, items: np.ndarray, canvas: np.ndarr
 
 def _hsv(h: np.ndarray, s: np.ndarray, v: np.ndarray) -> np.ndarray:
     k = (np.array([5.0, 3.0, 1.0])[None, :] + h[:, None] * 6.0) % 6.0
-    return v[:, None] * (1.0 - s[:, None] * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0))
+    return (v[:, None] * (1.0 - s[:, None] * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0))).astype(np.float32)
