@@ -11,8 +11,9 @@ EPILOG = """examples:
   python -m serve export runs/din                           runs/din/export/<version>, for cpu, cuda and tpu
   python -m serve score runs/din --input logs/ --output scores.parquet --columns request,item
   python -m serve score runs/din/export --input x.parquet --output y.parquet --resume
-  python -m serve embed runs/two_tower --source items --output items.parquet
+  python -m serve embed runs/two_tower --source test/corpus --output items.parquet
   python -m serve index items.parquet --output runs/index
+  python -m serve index runs/two_tower --source test/corpus --output runs/index
 exit codes: 0 done, 2 wrong input or command, 3 too many rejected rows"""
 
 
@@ -88,8 +89,11 @@ def _embed(parser: argparse.ArgumentParser) -> None:
 
 
 def _index(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("vectors", type=Path, help="what embed wrote")
+    parser.add_argument("vectors", type=Path, help="what embed wrote, or a workdir")
     parser.add_argument("--output", type=Path, required=True, help="folder of the index")
+    parser.add_argument("--source", help="of a workdir: the source whose vectors are indexed, such as test/corpus")
+    parser.add_argument("--id", default="item", help="column of that source that names a row (default: %(default)s)")
+    _step(parser)
     parser.add_argument("--metric", choices=("dot", "cosine"), default="dot")
     parser.set_defaults(run=run_index)
 
@@ -143,9 +147,13 @@ def run_embed(args: argparse.Namespace) -> None:
 
 
 def run_index(args: argparse.Namespace) -> None:
-    from serve.commands import index_vectors
+    from serve.commands import index_source, index_vectors
 
-    figures = index_vectors(args.vectors, output=args.output, metric=args.metric)
+    if args.source is None:
+        figures = index_vectors(args.vectors, output=args.output, metric=args.metric)
+    else:
+        common = {"source": args.source, "step": args.step, "id": args.id}
+        figures = index_source(args.vectors, output=args.output, metric=args.metric, **common)
     print(f"wrote {args.output}: {figures['rows']:,} vectors of {figures['dim']}")
 
 

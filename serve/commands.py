@@ -6,6 +6,7 @@ from pathlib import Path
 from data.errors import UserError
 from data.sources import SourceConfig
 from serve.artifact import is_artifact, load
+from serve.files import staged
 from serve.forward import Forward
 from serve.inputs import Input, ParquetInput, SourceInput, needed
 from serve.progress import Say
@@ -122,3 +123,13 @@ def index_vectors(vectors: Path, *, output: Path, metric: str = "dot") -> dict[s
     ids, rows, model = read(vectors)
     build(rows, ids=ids, metric=metric, model=model).save(output)
     return {"rows": len(ids), "dim": rows.shape[1]}
+
+
+def index_source(
+    workdir: Path, *, source: str, output: Path, step: int | str = "best", id: str = "item", metric: str = "dot"
+) -> dict[str, int]:
+    """Embeds a source that the workdir's experiment declares and builds its index."""
+    with staged(output.parent) as work:
+        vectors = work / "vectors.parquet"
+        embed_source(workdir, source=source, output=vectors, step=step, id=id)
+        return index_vectors(vectors, output=output, metric=metric)

@@ -15,7 +15,9 @@ from serve.embed import read
 from serve.index import load
 from serve.stages import Embed, Index
 from serve.trained import Trained
+from train.evaluators import Retrieve
 from train.experiment import Experiment
+from train.metrics.ranking import MRR
 from train.pipeline import Pipeline, Train, run_pipeline
 from train.tasks.contrastive import InBatchSoftmax
 
@@ -26,6 +28,7 @@ EXPERIMENT = Experiment(
     task=InBatchSoftmax(),
     source=MallQueries(mall=MALL, history=4),
     loader=Loader(batch_size=32),
+    evals={"test": Retrieve(source=MallQueries(mall=MALL, split="test", history=4), corpus=ITEMS, metrics=(MRR(),))},
     steps=3,
 )
 
@@ -81,6 +84,17 @@ def test_the_query_side_comes_from_the_source_the_run_trained_on(figures, tmp_pa
     assert len(read(output)[0]) == len(EXPERIMENT.source.make())
     assert main([*words, "--id", "users"]) == 2
     assert "has no 'users'" in capsys.readouterr().err
+
+
+def test_a_workdir_is_indexed_by_the_name_of_a_source(figures, tmp_path, capsys):
+    path, _ = figures
+    words = ["index", str(path / "towers"), "--output", str(tmp_path / "index")]
+    assert main([*words, "--source", "test/corpus"]) == 0
+    np.testing.assert_allclose(load(tmp_path / "index").vectors, load(path / "index" / "index").vectors, atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == ["index"]
+    assert main([*words, "--source", "items"]) == 2
+    assert "it has train, test/corpus, test" in capsys.readouterr().err
+    assert main(words) == 2
 
 
 def test_what_is_no_file_of_vectors_is_named(tmp_path):
