@@ -104,10 +104,11 @@ def log_curves(built: Built) -> list[Chart]:
     mall, shop, log = built.mall, built.shop, built.log.impressions
     clicks = np.sort(np.bincount(log["item"], weights=log["click"], minlength=len(shop)))[::-1]
     rank = np.unique(np.geomspace(1, len(shop), 60).astype(np.int64))
-    weight = np.sort(shop.weight)[::-1]
+    share = shop.leaf_weight / np.bincount(shop.leaf, weights=shop.weight, minlength=shop.leaves)
+    weight = np.sort(shop.weight * share[shop.leaf])[::-1]
     popularity = Chart("Popularity", "rank of the item", "clicks", log_x=True, log_y=True)
     popularity.add("clicks in the log", x=rank, y=clicks[rank - 1])
-    popularity.add("Zipf weight (scaled)", x=rank, y=weight[rank - 1] * clicks[0] / weight[0])
+    popularity.add("weight of leaf and listing", x=rank, y=weight[rank - 1] * clicks.sum() / weight.sum())
 
     slots = np.arange(mall.dims.slate)
     rate = [log["click"][log["slot"] == k].mean() for k in slots]
@@ -129,16 +130,16 @@ def log_curves(built: Built) -> list[Chart]:
     days = np.arange(mall.days - 1)
     age = (log["time"] - shop.arrival[log["item"]]) / DAY
     fresh = (shop.arrival[log["item"]] > 0) & (age < 7)
-    share = Chart("New items", "day", "share", zero=True)
-    share.add("impressions of arrivals of 7 days", x=days, y=np.array([fresh[day == d].mean() for d in days]))
+    fresh_share = Chart("New items", "day", "share", zero=True)
+    fresh_share.add("impressions of arrivals of 7 days", x=days, y=np.array([fresh[day == d].mean() for d in days]))
     late = np.sort(shop.arrival[shop.arrival > 0])
-    share.add("items that arrived so far", x=days, y=np.searchsorted(late, days * DAY) / len(shop))
+    fresh_share.add("items that arrived so far", x=days, y=np.searchsorted(late, days * DAY) / len(shop))
 
     bins = np.linspace(0.0, 1.0, 26)
     chance = np.histogram(log["propensity"], bins)[0] / len(day)
     logged = Chart("Propensity of what was shown", "propensity given the slots above", "share", zero=True)
     logged.add("", x=(bins[1:] + bins[:-1]) / 2, y=chance)
-    return [popularity, position, fit, share, logged]
+    return [popularity, position, fit, fresh_share, logged]
 
 
 def ad_curves(built: Built, tables: dict[str, Table]) -> list[Chart]:
@@ -159,7 +160,7 @@ def ad_curves(built: Built, tables: dict[str, Table]) -> list[Chart]:
     worn = np.bincount(part, weights=np.exp(lost), minlength=12) / np.maximum(np.bincount(part, minlength=12), 1)
     wear = Chart("Creatives wear out", "days since launch", "rate", zero=True)
     wear.add("ad click rate", x=2.0 * np.arange(12) + 1, y=rate).add(
-        "odds left by the law x first rate", x=2.0 * np.arange(12) + 1, y=worn * rate[0] / worn[0]
+        "wear-out alone", x=2.0 * np.arange(12) + 1, y=worn * rate[0] / worn[0]
     )
 
     price = np.log10(np.maximum(sold["price"][won], 1e-4))
