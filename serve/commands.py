@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.errors import UserError
+from data.features import Features
 from data.sources import SourceConfig
 from serve.artifact import is_artifact, load
 from serve.files import staged
 from serve.forward import Forward
+from serve.index import Metric, build
 from serve.inputs import Input, ParquetInput, SourceInput, needed
 from serve.progress import Say
 from serve.score import BATCH, Scored, score
+from serve.signature import Step
 
 
 def score_parquet(
@@ -18,7 +21,7 @@ def score_parquet(
     *,
     input: Path,
     output: Path,
-    step: int | str = "best",
+    step: Step = "best",
     batch: int = BATCH,
     columns: Sequence[str] = (),
     separator: str | None = None,
@@ -39,7 +42,7 @@ def score_source(
     *,
     source: SourceConfig,
     output: Path,
-    step: int | str = "best",
+    step: Step = "best",
     batch: int = BATCH,
     columns: Sequence[str] = (),
     resume: bool = False,
@@ -54,13 +57,13 @@ def score_source(
 class _Opened:
     """What scoring asks of a model, wherever it comes from."""
 
-    def __init__(self, forward: Forward, *, version: str, features, vocabularies: Path | None):
+    def __init__(self, forward: Forward, *, version: str, features: Features, vocabularies: Path | None):
         self.forward, self.version = forward, version
         self.features = needed(features, inputs=forward.inputs)
         self.vocabularies = vocabularies
 
 
-def _open(model: Path, *, step: int | str, batch: int) -> _Opened:
+def _open(model: Path, *, step: Step, batch: int) -> _Opened:
     if is_artifact(model):
         artifact = load(model, max_batch=batch)
         return _Opened(
@@ -97,7 +100,7 @@ def embed_source(
     *,
     source: str | SourceConfig,
     output: Path,
-    step: int | str = "best",
+    step: Step = "best",
     id: str = "item",
     vectors: Sequence[str] = ("item",),
     batch: int = 1024,
@@ -113,10 +116,9 @@ def embed_source(
     return embed(trained, source=config.make(), output=output, id=id, vectors=vectors, batch=batch, say=say)
 
 
-def index_vectors(vectors: Path, *, output: Path, metric: str = "dot") -> dict[str, int]:
+def index_vectors(vectors: Path, *, output: Path, metric: Metric = "dot") -> dict[str, int]:
     """Builds the index of a file that `embed` wrote."""
     from serve.embed import read
-    from serve.index import build
 
     if not vectors.is_file():
         raise UserError(f"{vectors} is not a file of vectors; python -m serve embed WORKDIR writes one")
@@ -126,7 +128,7 @@ def index_vectors(vectors: Path, *, output: Path, metric: str = "dot") -> dict[s
 
 
 def index_source(
-    workdir: Path, *, source: str, output: Path, step: int | str = "best", id: str = "item", metric: str = "dot"
+    workdir: Path, *, source: str, output: Path, step: Step = "best", id: str = "item", metric: Metric = "dot"
 ) -> dict[str, int]:
     """Embeds a source that the workdir's experiment declares and builds its index."""
     with staged(output.parent) as work:

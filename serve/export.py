@@ -8,7 +8,8 @@ import numpy as np
 from data.features import Categorical, Feature, Features, Sequence
 from serve.inputs import needed
 from serve.pack import PLATFORMS, pack
-from serve.trained import Served, Step, Trained
+from serve.signature import Step
+from serve.trained import Served, Trained
 from train.snapshot import dump
 
 SAMPLE_ROWS = 16
@@ -78,6 +79,7 @@ def random_rows(features: Features, *, rows: int) -> dict[str, np.ndarray]:
 def _random(feature: Feature, *, rows: int, rng: np.random.Generator) -> Mapping[str, np.ndarray]:
     inner = feature.of if isinstance(feature, Sequence) else feature
     shape = (rows, *feature.shape)
+    value: np.ndarray
     if feature.kind == "image":
         value = rng.integers(0, 256, shape)
     elif inner.size:

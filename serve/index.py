@@ -61,7 +61,9 @@ class ExactIndex:
             settle(work, path)
 
 
-def build(vectors: np.ndarray, *, ids: Sequence[int] | Sequence[str], metric: Metric = "dot", model: str = ""):
+def build(
+    vectors: np.ndarray, *, ids: Sequence[int] | Sequence[str] | np.ndarray, metric: Metric = "dot", model: str = ""
+):
     """An index of `vectors` made by model version `model`."""
     vectors, keys = np.ascontiguousarray(vectors, np.float32), np.asarray(ids)
     if vectors.ndim != 2 or not len(vectors) or keys.shape != (len(vectors),):

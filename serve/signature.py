@@ -1,6 +1,6 @@
 """What an artefact says of itself, read without modules/ or train/."""
 
-from typing import Any
+from typing import Any, Literal
 
 import chz
 import jax
@@ -12,6 +12,9 @@ from data.features import Features
 from serve.forward import Inputs
 
 FORMAT = 1
+
+Step = int | Literal["best", "latest"]
+"""Which checkpoint of a workdir."""
 
 
 def spec_json(inputs: Inputs) -> dict[str, Any]:

@@ -78,16 +78,27 @@ class Score(Stage):
             raise ValueError("a Score stage takes a source or an input, one of the two")
 
     def run(self, *, out: Path, say: Say) -> Results:
-        common = {
-            "output": out / "scores.parquet",
-            "batch": self.batch,
-            "columns": self.columns,
-            "resume": True,
-            "say": say,
-        }
+        model, output = Path(self.of), out / "scores.parquet"
         if self.source is not None:
-            done = score_source(Path(self.of), source=self.source, **common)
+            done = score_source(
+                model,
+                source=self.source,
+                output=output,
+                batch=self.batch,
+                columns=self.columns,
+                resume=True,
+                say=say,
+            )
         else:
-            done = score_parquet(Path(self.of), input=Path(self.input), max_rejects=self.max_rejects, **common)
+            done = score_parquet(
+                model,
+                input=Path(str(self.input)),
+                output=output,
+                batch=self.batch,
+                columns=self.columns,
+                max_rejects=self.max_rejects,
+                resume=True,
+                say=say,
+            )
         say(f"{done.rows:,} rows, {done.rejected:,} rejected")
         return {"rows": done.rows, "rejected": done.rejected, "rows_per_second": done.rows / max(done.seconds, 1e-9)}

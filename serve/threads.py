@@ -2,13 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 _END = object()
 
 
-def ahead(items: Iterable[Any], *, depth: int) -> Iterator[Any]:
+def ahead(items: Iterable[Any], *, depth: int) -> Generator[Any, None, None]:
     """The same items, at most `depth` of them made before they are asked for."""
     ready: queue.Queue = queue.Queue(maxsize=depth)
     stop = threading.Event()
@@ -50,7 +50,8 @@ class Behind:
     """`put` hands an item to `work` in another thread, in order, at most `depth` of them waiting."""
 
     def __init__(self, work: Callable[[Any], None], *, depth: int):
-        self._work, self._queue = work, queue.Queue(maxsize=depth)
+        self._work = work
+        self._queue: queue.Queue = queue.Queue(maxsize=depth)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
         self._thread.start()

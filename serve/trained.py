@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import chz
 import jax
@@ -17,13 +17,12 @@ from serve.artifact import VOCABULARIES
 from serve.files import digest, read_json
 from serve.forward import Forward
 from serve.pack import inputs_read
+from serve.signature import Step
 from train.checkpoint import load_weights, sound_step
 from train.experiment import load_experiment
 from train.program import Program
 from train.snapshot import fingerprint, load
 from train.workdir import CHECKPOINTS, CONFIG, FEATURES
-
-Step = int | Literal["best", "latest"]
 
 
 class Served:
@@ -121,7 +120,7 @@ def _fields(config: Any) -> dict[str, Any]:
 
 
 def _bytes_digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _one_device() -> jax.sharding.Mesh:

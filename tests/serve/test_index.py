@@ -29,6 +29,14 @@ def test_ties_go_to_the_earlier_vector(monkeypatch):
     assert ids.tolist() == [["i0", "i1", "i2", "i3", "i4", "i5"]]
 
 
+@pytest.mark.parametrize("block", [4, 1 << 16])
+def test_padding_is_never_found_where_all_scores_are_negative(monkeypatch, block):
+    monkeypatch.setattr(module, "BLOCK", block)
+    ids, scores = build(-np.ones((10, 2)), ids=range(10)).search(np.ones((3, 2)), k=10)
+    assert ids.tolist() == [list(range(10))] * 3
+    assert (scores == -2).all()
+
+
 def test_cosine_ignores_length(rng):
     vectors = rng.normal(size=(50, 4)).astype(np.float32)
     vectors[7] = vectors[3] * 10
