@@ -7,7 +7,6 @@ Full ranking over the catalogue, the history left out. Spec 1: full softmax beat
 Figures: see README.
 """
 
-from data.features import FIRST
 from data.mall.config import Mall
 from data.mall.sources import MallSequences
 from data.pipeline import Loader
@@ -31,7 +30,7 @@ def get_config() -> Experiment:
         model=SASRec(),
         task=NextItem(objective="softmax"),
         source=MallSequences(mall=mall, max_len=length),
-        loader=Loader(batch_size=128, transforms=(NextTargets(), UniformNegatives(items=FIRST + mall.n_items))),
+        loader=Loader(batch_size=128, transforms=(NextTargets(), UniformNegatives())),
         optimizer=Optimizer(lr=2e-3, b2=0.98),
         evals={"valid": ranking("valid"), "test": ranking("test")},
         steps=400,

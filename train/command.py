@@ -58,7 +58,10 @@ def describe(config: Config) -> str:
 
 def run_config(config: Config, *, workdir: Path, fork: Path | None = None) -> int:
     """Trains, reports and says where everything lies. The exit code."""
-    from train.loop import train  # imports jax's heavy parts, which --show and errors do without
+    import jax
+
+    from train.distributed import barrier
+    from train.loop import train
     from train.report import write_pipeline_report, write_report
     from train.workdir import Workdir
 
@@ -73,8 +76,10 @@ def run_config(config: Config, *, workdir: Path, fork: Path | None = None) -> in
         _say(f"report: {write_pipeline_report(workdir)}")
         return 0
     if fork is not None:
-        with Workdir(workdir) as original, original.fork(fork) as copy:
-            copy.write_config(dump(config))
+        if jax.process_index() == 0:
+            with Workdir(workdir) as original, original.fork(fork) as copy:
+                copy.write_config(dump(config))
+        barrier("fork")
         workdir = fork
     outcome = train(config, workdir=workdir, say=_say)
     if not outcome.finished:

@@ -93,19 +93,22 @@ class _Run:
         self.say(self._headline())
         for step in range(self.start, steps + 1):
             stopping = self.stop.agreed(step)
-            fresh = step > self.start or step == 0
-            evaluated = fresh and not stopping and self._evaluate(step)
+            found = {} if stopping else self._evaluate(step)
             ended = step == steps or self._patience_is_over()
-            if fresh and (stopping or ended or evaluated or self.experiment.checkpoint.due(step)):
+            if stopping or ended or found or self.experiment.checkpoint.due(step):
                 self.clock["seconds"] = time.perf_counter() - begun
-                self._save(step, evaluated=evaluated, last=ended or stopping)
+                self._save(step, found=found, last=ended or stopping)
             if ended or stopping:
                 break
             waited = time.perf_counter()
-            batch = next(self.batches)
+            batch = next(self.batches, None)
             waited = time.perf_counter() - waited
+            if batch is None:
+                raise UserError(f"the data ended after {step} of {steps} steps: raise loader.epochs or lower steps")
             self.state, logs = self.program.train_step(self.state, put_batch(batch, mesh=self.mesh))
             self.logger.train(step + 1, logs, waited=waited)
+            if step % self.experiment.log.every == 0:
+                self.checkpoints.check()
         distributed.barrier("end of run")
         return Outcome(step=step, finished=ended, metrics=self.metrics)
 
@@ -116,12 +119,12 @@ class _Run:
         devices = f"{self.mesh.size} {jax.devices()[0].platform} device{'s' if self.mesh.size > 1 else ''}"
         return f"{model}: {parameters:,} parameters on {devices}, {self.experiment.steps} steps into {self.folder.path}"
 
-    def _evaluate(self, step: int) -> bool:
-        """Runs the evaluators whose turn it is."""
+    def _evaluate(self, step: int) -> dict[str, float]:
+        """Figures of the evaluators whose turn it is; none where this step was measured before a resumption."""
         last = step == self.experiment.steps
         due = {name: e for name, e in self.experiment.evals.items() if last or (step and e.due(step))}
-        if not due:
-            return False
+        if not due or self.clock.get("evaluated") == step:
+            return {}
         self.logger.flush()  # a loss that is not finite is named before its scores are measured
         predict = make_predict(self.program, self.program.weights(self.state))
         found: dict[str, float] = {}
@@ -132,8 +135,9 @@ class _Run:
             self.logger.evaluation(step, evaluation.values, reasons=evaluation.reasons)
             found |= evaluation.values
         self.metrics |= found
+        self.clock["evaluated"] = step
         self._judge(found, last=last)
-        return True
+        return found
 
     def _judge(self, found: Mapping[str, float], *, last: bool) -> None:
         """Keeps, with the clock, the best value for early stopping and how many evaluations have passed since."""
@@ -155,7 +159,7 @@ class _Run:
         stop = self.experiment.early_stop
         return stop is not None and self.clock.get("early_stop", {}).get("worse", 0) >= stop.patience
 
-    def _save(self, step: int, *, evaluated: bool, last: bool) -> None:
+    def _save(self, step: int, *, found: Mapping[str, float], last: bool) -> None:
         self.logger.flush()  # raises on a loss that is not finite, before it can be saved
         self.checkpoints.save(
             step,
@@ -163,7 +167,7 @@ class _Run:
             iterator=self.batches.get_state(),
             clock={**self.clock, "metrics": self.metrics},
             config=dump(self.experiment),
-            metrics=self.metrics if evaluated else None,
+            metrics=found or None,
             wait=last,
         )
 

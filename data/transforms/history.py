@@ -5,8 +5,8 @@ import numpy as np
 
 from data.errors import UserError
 from data.features import FIRST, Features, Label, Sequence, Shape
-from data.sources import Rows
-from data.transforms.base import Transform
+from data.sources import Rows, Source
+from data.transforms.base import Bound, Transform
 
 
 @chz.chz
@@ -56,21 +56,26 @@ class NextTargets(Transform):
 class UniformNegatives(Transform):
     """`negatives`: items drawn uniformly. Where one is the target after all, the loss leaves it out."""
 
-    items: int = chz.field(doc="rows of the item table, ids 0 (missing) and 1 (unknown) included")
     count: int = chz.field(default=1, doc="negatives of a position, or of a row if shared")
     shared: bool = chz.field(default=False, doc="one draw for all positions of a row: [b, n] instead of [b, t, n]")
     history: str = chz.field(default="history", doc="sequence whose items these are")
 
     def features(self, features: Features) -> Features:
-        sequence = _sequence(features, self.history)
-        if self.items != sequence.size:
-            raise UserError(f"UniformNegatives draws from {self.items} rows, but {self.history!r} has {sequence.size}")
-        return features.plus(Ids(name="negatives", length=None if self.shared else sequence.length, width=self.count))
+        length = None if self.shared else _sequence(features, self.history).length
+        return features.plus(Ids(name="negatives", length=length, width=self.count))
+
+    def bind(self, source: Source) -> Bound:
+        return _Uniform(self, rows=_sequence(source.features, self.history).size)
+
+
+class _Uniform:
+    def __init__(self, config: UniformNegatives, *, rows: int):
+        self.config, self.rows = config, rows
 
     def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
-        rows, length = batch[self.history].shape
-        shape = (rows, self.count) if self.shared else (rows, length, self.count)
-        return {**batch, "negatives": rng.integers(FIRST, self.items, size=shape, dtype=np.int32)}
+        rows, length = batch[self.config.history].shape
+        shape = (rows, self.config.count) if self.config.shared else (rows, length, self.config.count)
+        return {**batch, "negatives": rng.integers(FIRST, self.rows, size=shape, dtype=np.int32)}
 
 
 def _sequence(features: Features, name: str) -> Sequence:

@@ -53,20 +53,20 @@ def test_the_source_is_left_as_it_was():
 
 @pytest.mark.parametrize(("shared", "shape"), [(False, (4, 4, 300)), (True, (4, 300))])
 def test_negatives_are_all_items_and_items_alone(shared, shape):
-    negatives = first(UniformNegatives(items=12, count=300, shared=shared))["negatives"]
+    negatives = first(UniformNegatives(count=300, shared=shared))["negatives"]
     assert negatives.shape == shape
     assert set(np.unique(negatives)) == set(range(2, 12))
 
 
 def test_negatives_do_not_depend_on_the_process_count():
-    whole = first(UniformNegatives(items=12, count=3))["negatives"]
-    parts = [first(UniformNegatives(items=12, count=3), process_index=i, process_count=2) for i in range(2)]
+    whole = first(UniformNegatives(count=3))["negatives"]
+    parts = [first(UniformNegatives(count=3), process_index=i, process_count=2) for i in range(2)]
     np.testing.assert_array_equal(whole, np.concatenate([p["negatives"] for p in parts]))
 
 
 def test_wrong_declarations_are_refused():
-    with pytest.raises(UserError, match="draws from 7 rows, but 'history' has 12"):
-        first(UniformNegatives(items=7))
+    with pytest.raises(UserError, match="'age' is no sequence of ids but numeric"):
+        first(UniformNegatives(history="age"))
     with pytest.raises(UserError, match="'age' is no sequence of ids but numeric"):
         first(NextTargets(history="age"))
     with pytest.raises(UserError, match="no label 'next'"):
