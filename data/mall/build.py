@@ -36,7 +36,7 @@ def build(mall: Mall) -> Built:
     if rows > IN_MEMORY:
         raise UserError(
             f"a mall of {rows:,} impressions does not fit in memory: write it with "
-            f"`python -m data build mall --size {mall.size} --out DIR` and read it as Parquet, or lower users="
+            f"`python -m data build mall size={mall.size} --folder DIR` and read it as Parquet, or lower users="
         )
     shop = shop_of(mall)
     # numpy lets go of the interpreter, and shards know nothing of each other

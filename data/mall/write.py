@@ -37,7 +37,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def main(folder: str | None, options: list[str]) -> None:
-    """`python -m data build mall --folder DIR size=large workers=2`."""
+    """`python -m data build mall size=large workers=2 --folder DIR`."""
     if folder is None:
         raise UserError("build mall: name the folder to write to, with --folder DIR")
     workers, options = take(options, "workers", default=1)

@@ -44,9 +44,12 @@ def test_a_spent_budget_silences_its_campaign_for_the_day():
     ads = campaigns(poor, shop=built.shop)
     table = aftermath(poor, shop=built.shop, ads=ads, log=shard_of(built, 0), shard=0)["auctions"]
     budget = ads.budget * min(poor.dims.user_block, poor.n_users) / poor.n_users
-    silenced = spoke = 0
+    silenced = spoke = returned = 0
+    spent = np.zeros(len(ads.item))
     for day in range(poor.days):
-        spent = np.zeros(len(ads.item))
+        yesterday, spent = spent >= budget, np.zeros(len(ads.item))
+        first = table["time"] // CHUNK == day * (DAY // CHUNK)
+        returned += (table["bids"][first][yesterday[table["bidders"][first]]] > 0).sum()
         for chunk in range(DAY // CHUNK):
             rows = table["time"] // CHUNK == day * (DAY // CHUNK) + chunk
             out = (spent >= budget)[table["bidders"][rows]]
@@ -55,6 +58,7 @@ def test_a_spent_budget_silences_its_campaign_for_the_day():
             paid = rows & table["click"]
             np.add.at(spent, table["campaign"][paid], table["price"][paid].astype(np.float64))
     assert silenced > 100 and spoke > 1000
+    assert returned > 50, "a new day brings a new budget"
 
 
 def test_creatives_run_between_launch_and_retirement_and_wear_out(sold):

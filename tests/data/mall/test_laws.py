@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from data.mall.build import after, build
-from data.mall.commerce import bundles
+from data.mall.build import after, build, shop_of
+from data.mall.commerce import bundles, treatments
 from data.mall.config import Mall
+from data.mall.events import join
 from data.mall.exposure import Exposure, click_probability, examination, policy
 from data.mall.rng import sigmoid, stream
 from data.mall.truth import auc, possible
@@ -153,12 +154,22 @@ def test_conversions_ratings_and_uplift_follow_their_truth(built):
     assert naive - rated["stars"].mean() > 0.3 and abs(ips - rated["stars"].mean()) < 0.15
     np.testing.assert_allclose(rated["propensity"], sigmoid(-0.5 + rated["stars"] - 3.0), rtol=1e-5)
 
-    trial = tables["treatments"]
+
+def test_the_trial_recovers_the_true_uplift():
+    mall = Mall(size="small", users=12_000)
+    shop = shop_of(mall)
+    people = [users(mall, shop=shop, shard=s) for s in range(mall.shards)]
+    trial = join([treatments(mall, people=p, shard=s) for s, p in enumerate(people)])
     assert (trial["uplift_message"] < 0).any() and (trial["uplift_coupon"] > 0.1).any()
-    for arm, lift in enumerate(("none", "uplift_coupon", "uplift_message")):
+    for arm, lift in enumerate(("", "uplift_coupon", "uplift_message")):
         weight = (trial["arm"] == arm) / trial["propensity"]
-        truth = trial["p_none"] + (trial[lift] if arm else 0.0)
-        assert abs((weight * trial["visit"]).sum() / weight.sum() - truth.mean()) < 0.15
+        found = (weight * trial["visit"]).sum() / weight.sum()
+        truth = (trial["p_none"] + (trial[lift] if lift else 0.0)).mean()
+        error = np.sqrt((weight**2 * (trial["visit"] - found) ** 2).sum()) / weight.sum()
+        assert abs(found - truth) < 4 * error and error < 0.01
+    mine = trial["arm"] == 1
+    gain = np.polyfit(trial["uplift_coupon"][mine], trial["visit"][mine] - trial["p_none"][mine], 1)[0]
+    assert gain == pytest.approx(1.0, abs=0.4), "visits under a coupon rise as far as each user's uplift says"
 
 
 def test_baskets_hold_complements_and_bundles(built):

@@ -122,7 +122,8 @@ def test_attribute_tables_are_mostly_true_and_partly_missing(shop):
 
 def test_distractor_frames_hide_the_product(shop):
     frames, visible = videos(MALL, shop=shop, items=ITEMS, frames=6, side=16)
-    assert visible.any(-1).all() and 0.5 < visible.mean() < 0.75
+    assert visible.any(-1).all()
+    assert visible.mean() == pytest.approx(0.6 + 0.4 / 6, abs=0.06)  # one frame in six shows it by force
     clean = images(MALL, shop=shop, items=ITEMS, side=16).astype(np.float32)
     apart = np.abs(frames - clean[:, None]).mean((2, 3, 4))
     assert apart[visible].mean() < apart[~visible].mean()
