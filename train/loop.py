@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from data.errors import UserError
+from data.sources import Source
 from train import distributed
 from train.checkpoint import Checkpointer
 from train.evaluators import save_curves
@@ -62,6 +63,8 @@ class _Run:
         )
         self.program = Program(experiment, features=self.batches.features, mesh=mesh)
         folder.write_features(dump(self.batches.features))
+        if jax.process_index() == 0:
+            _keep_beside_the_model(source, folder=folder.path)
         self.checkpoints = Checkpointer(folder.checkpoints, config=experiment.checkpoint, report=say)
         self.state, self.start, self.clock = self._begin()
         self.logger = Logger(
@@ -175,3 +178,12 @@ class _Run:
         self.batches.close()
         self.logger.close()
         self.checkpoints.close()
+
+
+def _keep_beside_the_model(source: Source, *, folder: Path) -> None:
+    """Vocabularies, which serving encodes by, and the rows that reading set aside, where the source has such."""
+    vocabularies, rejects = getattr(source, "vocabularies", None), getattr(source, "rejects", None)
+    if vocabularies:
+        vocabularies.save(folder / "vocabularies")
+    if rejects is not None and rejects.count:
+        rejects.write(folder / "rejects.jsonl")

@@ -1,4 +1,4 @@
-"""A Pipeline is named stages in one config; each stage reads what earlier ones wrote.
+"""A Pipeline is named stages in one config; each stage reads what others wrote.
 
 A field of a stage that holds "@encoder/items.npz" means that file of stage `encoder`. A stage is done when its
 folder says so for exactly its config and the configs of all it hangs on; a changed stage gets a new folder, so
@@ -8,6 +8,7 @@ that nothing is overwritten and going back costs nothing.
 import json
 import time
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,29 @@ class Compare(Stage):
 
 @chz.chz
 class Pipeline:
-    stages: Mapping[str, Stage] = chz.field(doc="in the order in which they run")
+    stages: Mapping[str, Stage] = chz.field(doc="by name; each runs after those that it refers to")
 
     @chz.validate
-    def _references_point_back(self):
-        seen: set[str] = set()
-        for name, stage in self.stages.items():
-            for other in references(dump(stage)):
-                if other not in seen:
-                    known = ", ".join(sorted(seen)) or "none"
-                    raise ValueError(f"stage {name!r} refers to @{other}, which no earlier stage is called ({known})")
-            seen.add(name)
+    def _references_resolve(self):
+        self.order()
+
+    def order(self) -> list[str]:
+        """Names of the stages, each after those that it refers to."""
+        waiting = {name: references(dump(stage)) for name, stage in self.stages.items()}
+        for name, others in waiting.items():
+            for other in others:
+                if other not in waiting:
+                    near = get_close_matches(other, waiting, n=1)
+                    hint = f"; did you mean @{near[0]}?" if near else ""
+                    raise ValueError(f"stage {name!r} refers to @{other}, but no stage is called that{hint}")
+        order: list[str] = []
+        while waiting:
+            ready = [name for name, others in waiting.items() if set(others) <= set(order)]
+            if not ready:
+                raise ValueError(f"stages {', '.join(waiting)} refer to one another in a circle")
+            order.append(ready[0])
+            del waiting[ready[0]]
+        return order
 
 
 class Interrupted(Exception):
@@ -106,7 +119,8 @@ def _run_stages(pipeline: Pipeline, *, workdir: Path, say: Say) -> dict[str, Res
     folders: dict[str, Path] = {}
     figures: dict[str, Results] = {}
     summary: list[dict[str, Any]] = []
-    for position, (name, stage) in enumerate(pipeline.stages.items(), start=1):
+    for position, name in enumerate(pipeline.order(), start=1):
+        stage = pipeline.stages[name]
         stored = dump(stage)
         marks[name] = fingerprint([stored, {other: marks[other] for other in references(stored)}])
         out = folders[name] = workdir / f"{name}-{marks[name]}"

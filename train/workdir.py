@@ -106,7 +106,6 @@ class Workdir:
         if access == "own":
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            self.checkpoints.mkdir(exist_ok=True)
 
     def __enter__(self) -> "Workdir":
         return self
