@@ -129,6 +129,11 @@ class Mall:
         return self.items or self.dims.items
 
     @property
+    def leaves(self) -> int:
+        a, b, c = self.dims.tree
+        return a * b * c
+
+    @property
     def horizon(self) -> int:
         return self.days * DAY
 

@@ -23,10 +23,10 @@ def _id(name: str, count: int, *, role: str, share: str | None = None) -> Catego
     return Categorical(name=name, role=role, rows=FIRST + count, share=share)
 
 
-def item_features(mall: Mall, shop: Catalogue) -> tuple:
+def item_features(mall: Mall) -> tuple:
     return (
         _id("item", mall.n_items, role="item"),
-        _id("category", shop.leaves, role="item"),
+        _id("category", mall.leaves, role="item"),
         _id("brand", mall.dims.brands, role="item"),
         Numeric(name="price", role="item", transform="standard", mean=3.5, scale=1.2),
     )
@@ -41,9 +41,9 @@ def item_columns(shop: Catalogue, items: np.ndarray) -> Rows:
     }
 
 
-def _history_features(mall: Mall, shop: Catalogue, length: int) -> tuple:
+def _history_features(mall: Mall, length: int) -> tuple:
     item = _id("item", mall.n_items, role="user")
-    category = _id("category", shop.leaves, role="user")
+    category = _id("category", mall.leaves, role="user")
     return (
         Sequence(name="history", role="user", of=item, length=length),
         Sequence(name="history_category", role="user", of=category, length=length),
@@ -109,7 +109,6 @@ def clicks(
     }
     features = click_features(
         mall,
-        shop=shop,
         history=history,
         dim=0 if vectors is None else vectors.shape[1],
         content_history=content_history,
@@ -122,23 +121,22 @@ def item_age(shop: Catalogue, *, items: np.ndarray, time: np.ndarray) -> np.ndar
     return np.minimum((time - shop.arrival[items]) / DAY, 28.0).astype(np.float32)
 
 
-def click_features(
-    mall: Mall, *, shop: Catalogue, history: int, dim: int = 0, content_history: bool = False
-) -> Features:
+def click_features(mall: Mall, *, history: int, dim: int = 0, content_history: bool = False) -> Features:
+    """Of `MallClicks`, and of the files in `clicks/` that `write` makes."""
     content: tuple = (Dense(name="content", role="item", dim=dim),) if dim else ()
     if dim and content_history:
         vector = Dense(name="content", role="user", dim=dim)
         content += (Sequence(name="history_content", role="user", of=vector, length=history),)
     return Features(
         all=(
-            *item_features(mall, shop),
+            *item_features(mall),
             Numeric(name="item_age", role="item", transform="log1p"),
             _id("user", mall.n_users, role="user"),
             _id("segment", SEGMENTS, role="user"),
-            _id("query", shop.leaves, role="context"),
+            _id("query", mall.leaves, role="context"),
             _id("position", mall.dims.slate, role="context"),
             _id("hour", 24, role="context"),
-            *_history_features(mall, shop, history),
+            *_history_features(mall, history),
             *content,
             Label(name="click"),
             *(Truth(name=name) for name in ("true_ctr", "relevance", "propensity", "is_cold")),
@@ -230,9 +228,9 @@ class MallQueries(SourceConfig):
             all=(
                 _id("user", mall.n_users, role="user"),
                 _id("segment", SEGMENTS, role="user"),
-                _id("query", shop.leaves, role="user"),
-                *_history_features(mall, shop, self.history),
-                *item_features(mall, shop),
+                _id("query", mall.leaves, role="user"),
+                *_history_features(mall, self.history),
+                *item_features(mall),
                 Truth(name="item_logq"),
                 Truth(name="is_cold"),
                 Group(name="user_group"),
@@ -271,7 +269,7 @@ class MallProducts(SourceConfig):
     views: tuple[View, ...] = ("image", "title")
 
     def make(self) -> Products:
-        features = (*item_features(self.mall, shop_of(self.mall)), *view_features(self.mall, views=self.views))
+        features = (*item_features(self.mall), *view_features(self.mall, views=self.views))
         features += (Label(name="spu", type="class"),)
         items = np.arange(self.mall.n_items)
         return Products(self.mall, items=items, features=Features(all=features), views=self.views)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import UserError
+from data.features import FIRST
 from data.mall.ads import Campaigns, campaigns
 from data.mall.build import aftermath, shop_of
 from data.mall.commerce import bundles
@@ -135,8 +136,8 @@ def _write_clicks(mall: Mall, *, shop: Catalogue, log: Log, split: str, path: Pa
             rows = source.take(np.arange(start, min(start + ROWS, len(source))))
             lengths = {n: rows.pop(f"{n}/length") for n in ("history", "history_category")}
             # Parquet holds raw values: a reader applies the declared transforms itself
-            rows["price"] = np.exp(shop.price[rows["item"] - 2])
-            rows["item_age"] = item_age(shop, items=rows["item"] - 2, time=rows["time"])
+            rows["price"] = shop.price[rows["item"] - FIRST]
+            rows["item_age"] = item_age(shop, items=rows["item"] - FIRST, time=rows["time"])
             yield rows | {n: ragged(rows[n], lengths=lengths[n]) for n in lengths}
 
     return save_blocks(blocks(), path=path)
@@ -160,7 +161,7 @@ def _write_catalogue(mall: Mall, *, out: Path) -> dict[str, int]:
             stated = attribute_table(mall, shop=shop, items=items)
             yield {
                 **item_columns(shop, items),
-                "price": np.exp(shop.price[items]),
+                "price": shop.price[items],
                 "seller": shop.seller[items],
                 "arrival": shop.arrival[items],
                 **{name: stated[:, j] for j, name in enumerate(ATTRIBUTES)},

@@ -18,9 +18,10 @@ from data.mall.events import simulate
 from data.mall.latents import catalogue
 from data.mall.rng import normals, stream, uniforms
 from data.mall.show import show
-from data.mall.sources import MallClicks
+from data.mall.sources import MallClicks, click_features
 from data.mall.views.title import titles
 from data.mall.write import digest, main, write
+from data.parquet import Parquet
 
 MALL = Mall(size="tiny")
 
@@ -87,16 +88,15 @@ def test_files_are_the_same_from_two_processes(written, tmp_path):
 
 
 def test_written_clicks_are_the_rows_of_the_source(written):
+    """Through the Parquet source, which applies the declared transforms to raw values."""
     out, counts = written
     source = MallClicks(mall=MALL, split="test", history=6).make()
-    table = pq.read_table(out / "clicks" / "test")
-    assert len(table) == len(source) == counts["clicks/test"]
-    rows = source.take(np.arange(len(source)))
-    for name in ("item", "category", "brand", "user", "query", "click", "true_ctr", "is_cold", "time"):
-        assert np.array_equal(table[name].to_numpy(), rows[name]), name
-    lengths = np.array([len(h) for h in table["history"].to_pylist()])
-    assert np.array_equal(lengths, rows["history/length"])
-    np.testing.assert_allclose(np.log(table["price"].to_numpy()), rows["price"] * 1.2 + 3.5, rtol=1e-4, atol=1e-4)
+    files = Parquet(path=str(out / "clicks" / "test"), features=click_features(MALL, history=6)).make()
+    assert len(files) == len(source) == counts["clicks/test"]
+    rows, read = (s.take(np.arange(len(s))) for s in (source, files))
+    assert set(rows) == set(read)
+    for name, column in rows.items():
+        np.testing.assert_allclose(read[name], column, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_truth_lies_beside_the_log(written):
