@@ -23,6 +23,16 @@ class Log:
     actions: Table  # organic views and clicks: what a history is made of
 
 
+@dataclass(frozen=True)
+class Page:
+    """One request of every user of a block."""
+
+    request: Table
+    impressions: Table
+    clicked: np.ndarray
+    choice: np.ndarray  # the last item clicked, where one was
+
+
 def simulate(mall: Mall, *, shop: Catalogue, shard: int) -> Log:
     people = users(mall, shop=shop, shard=shard)
     size, n = mall.dims, len(people)
@@ -44,16 +54,16 @@ def simulate(mall: Mall, *, shop: Catalogue, shard: int) -> Log:
             last = np.where(live, view, last)
             actions.append(_rows(live, user=people.id, time=now, item=view, click=np.zeros(n, bool)))
             step = _request(mall, shop=shop, people=people, last=last, topic=topic, now=now + 30, rngs=rngs)
-            requests.append(_rows(live, **step["request"]))
-            impressions.append(_rows(live, **step["impressions"]))
-            last = np.where(live & step["clicked"], step["choice"], last)
-            clicks = step["impressions"]["click"] & live[:, None]
+            requests.append(_rows(live, **step.request))
+            impressions.append(_rows(live, **step.impressions))
+            last = np.where(live & step.clicked, step.choice, last)
+            clicks = step.impressions["click"] & live[:, None]
             where, slot = np.nonzero(clicks)
             actions.append(
                 {
                     "user": people.id[where],
                     "time": now[where] + 31 + 3 * slot,
-                    "item": step["impressions"]["item"][where, slot],
+                    "item": step.impressions["item"][where, slot],
                     "click": np.ones(len(where), bool),
                 }
             )
@@ -101,7 +111,7 @@ def _request(
     topic: np.ndarray,
     now: np.ndarray,
     rngs: dict[str, np.random.Generator],
-) -> dict[str, Table]:
+) -> Page:
     """One page for every user: a query or the feed, candidates, slate, clicks."""
     n, bias, slots = len(people), mall.exposure, mall.dims.slate
     rows = np.arange(n)
@@ -123,9 +133,9 @@ def _request(
     item = np.take_along_axis(items, chosen, 1)
     first = click_probability(bias, relevance=relevance(logit), slots=np.zeros_like(items))
     wide = {"user": people.id, "time": now, "query": query, "segment": people.segment, "session_leaf": session_leaf}
-    return {
-        "request": {**wide, "candidates": items, "allowed": allowed, "uniform_ctr": _mean(first, where=allowed)},
-        "impressions": {
+    return Page(
+        request={**wide, "candidates": items, "allowed": allowed, "uniform_ctr": _mean(first, where=allowed)},
+        impressions={
             **wide,
             "item": item,
             "slot": slot,
@@ -134,9 +144,9 @@ def _request(
             "relevance": wanted.astype(np.float32),
             "true_ctr": probability.astype(np.float32),
         },
-        "clicked": click.any(-1),
-        "choice": item[rows, slots - 1 - click[:, ::-1].argmax(-1)],
-    }
+        clicked=click.max(-1),
+        choice=item[rows, slots - 1 - click[:, ::-1].argmax(-1)],
+    )
 
 
 def _candidates(

@@ -180,7 +180,11 @@ def ad_curves(built: Built, tables: dict[str, Table]) -> list[Chart]:
 def page(built: Built, *, tables: dict[str, Table], pictures: list[str]) -> str:
     """One HTML page: sizes, the best that is possible, pictures, texts."""
     mall, log = built.mall, built.log.impressions
-    rows = [("users", mall.n_users), ("listings", mall.n_items), ("impressions", len(log["click"]))]
+    rows: list[tuple[str, int | str]] = [
+        ("users", mall.n_users),
+        ("listings", mall.n_items),
+        ("impressions", len(log["click"])),
+    ]
     rows += [(name, len(next(iter(table.values())))) for name, table in tables.items()]
     for split in ("train", "valid", "test"):
         start, end = mall.period(split)

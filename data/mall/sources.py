@@ -5,7 +5,7 @@ from typing import Literal
 import chz
 import numpy as np
 
-from data.features import FIRST, Categorical, Dense, Features, Group, Label, Numeric, Sequence, Time, Truth
+from data.features import FIRST, Categorical, Dense, Features, Group, Label, Numeric, Role, Sequence, Time, Truth
 from data.mall.build import build, pointers, shop_of, windows
 from data.mall.config import DAY, Mall
 from data.mall.events import Log
@@ -19,8 +19,8 @@ from data.sources import InMemory, Rows, SourceConfig
 Split = Literal["train", "valid", "test"]
 
 
-def _id(name: str, count: int, *, role: str, share: str | None = None) -> Categorical:
-    return Categorical(name=name, role=role, rows=FIRST + count, share=share)
+def _id(name: str, count: int, *, role: Role) -> Categorical:
+    return Categorical(name=name, role=role, rows=FIRST + count)
 
 
 def item_features(mall: Mall) -> tuple:
@@ -65,7 +65,7 @@ class WithHistory(InMemory):
     ):
         lazy = [n for n in ("history", "history_category", "content", "history_content") if n in features]
         super().__init__(columns, features=features.without(*lazy))
-        self.features, self._lazy = features, lazy
+        self.features = features
         self._length, self._vectors = length, vectors
         self._past = (FIRST + log.actions["item"]).astype(np.int32)
         self._past_leaf = (FIRST + shop.leaf[log.actions["item"]]).astype(np.int32)
@@ -80,10 +80,10 @@ class WithHistory(InMemory):
         items, count = windows(self._past, **where)
         rows["history"], rows["history/length"] = items, count
         rows["history_category"], rows["history_category/length"] = windows(self._past_leaf, **where)
-        if "content" in self._lazy:
+        if self._vectors is not None:
             rows["content"] = self._vectors[rows["item"]]
-        if "history_content" in self._lazy:
-            rows["history_content"], rows["history_content/length"] = self._vectors[items], count
+            if "history_content" in self.features:
+                rows["history_content"], rows["history_content/length"] = self._vectors[items], count
         return rows
 
 

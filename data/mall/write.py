@@ -27,14 +27,14 @@ from data.mall.config import Mall
 from data.mall.events import Log, Table, simulate
 from data.mall.latents import ATTRIBUTES, Catalogue
 from data.mall.options import mall_of, take
-from data.mall.sources import clicks, item_age, item_columns
+from data.mall.sources import Split, clicks, item_age, item_columns
 from data.mall.users import Users, users
 from data.mall.views.text import QUERY, attribute_table, descriptions, queries, reviews
 from data.mall.views.title import titles
 
 ITEM_BLOCK = 65_536
 ROWS = 65_536  # of a row group: what a reader holds at once
-SPLITS = ("train", "valid", "test")
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 
 
 def main(folder: str | None, options: list[str]) -> None:
@@ -127,7 +127,7 @@ def _campaigns(mall: Mall) -> Campaigns:
     return campaigns(mall, shop=shop_of(mall))
 
 
-def _write_clicks(mall: Mall, *, shop: Catalogue, log: Log, split: str, path: Path, history: int) -> int:
+def _write_clicks(mall: Mall, *, shop: Catalogue, log: Log, split: Split, path: Path, history: int) -> int:
     """The rows of `MallClicks`, a row group at a time: histories are wide."""
     source = clicks(mall, shop=shop, log=log, split=split, history=history, content=None, content_history=False)
 

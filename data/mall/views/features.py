@@ -47,21 +47,23 @@ def view_features(mall: Mall, *, views: tuple[View, ...]) -> tuple[Feature, ...]
 
 def view_columns(mall: Mall, *, shop: Catalogue, items: np.ndarray, views: tuple[View, ...]) -> dict[str, np.ndarray]:
     """Rendered on demand, so that a mall need not hold its pictures."""
-    where = {"shop": shop, "items": items}
     out: dict[str, np.ndarray] = {}
     if "image" in views:
-        out["image"] = _all_images(mall)[items] if len(shop) <= KEEP else images(mall, **where)
+        out["image"] = _all_images(mall)[items] if len(shop) <= KEEP else images(mall, shop=shop, items=items)
     if "title" in views:
-        out["title"], out["title/length"] = titles(mall, **where)
+        out["title"], out["title/length"] = titles(mall, shop=shop, items=items)
     if "description" in views:
-        out["description"], out["description/length"] = descriptions(mall, **where)
+        out["description"], out["description/length"] = descriptions(mall, shop=shop, items=items)
     if "attributes" in views:
-        stated = attribute_table(mall, **where)
+        stated = attribute_table(mall, shop=shop, items=items)
         out |= {name: np.where(stated[:, j] > 0, stated[:, j] + 1, 0) for j, name in enumerate(ATTRIBUTES)}
     for name, render in (("video", videos), ("live", lives)):
         if name in views:
-            out[name], out[f"{name}/length"] = render(mall, **where)[0], np.full(len(items), FRAMES, np.int32)
+            out[name], out[f"{name}/length"] = (
+                render(mall, shop=shop, items=items)[0],
+                np.full(len(items), FRAMES, np.int32),
+            )
     if "speech" in views:
-        out["speech"] = spoken.speech(mall, **where)[0]
+        out["speech"] = spoken.speech(mall, shop=shop, items=items)[0]
         out["speech/length"] = np.full(len(items), spoken.LENGTH, np.int32)
     return out
