@@ -2,7 +2,9 @@
 python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py
 python -m data tokens PATH --columns title --size 8000 --target DIR/title.json    a tokenizer of one's own texts
 python -m data convert FILE.csv OUT.parquet           CSV to Parquet, malformed lines counted and named
-python -m data build NAME --folder DIR [a=b ...]      one public data set, or the mall, from its raw files
+python -m data build NAME --manual DIR --out DIR      one public data set from the files its owner publishes
+python -m data build --list                           the data sets known, whose they are and their configs
+python -m data build mall --folder DIR [a=b ...]      the simulated mall
 python -m data show NAME [a=b ...]                    tables and pictures of a data set
 """
 
@@ -60,7 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--key", help="column whose values must differ; later rows are set aside")
     convert.add_argument("--max-rejects", type=float, default=0.01)
     convert.set_defaults(run=_convert)
-    for name, run in (("build", _build), ("show", _show)):
+    build = commands.add_parser("build", help="build a data set")
+    build.add_argument("name", nargs="?")
+    build.add_argument("--list", action="store_true", help="name the data sets and leave")
+    build.add_argument("--manual", help="folder with the files of the release")
+    build.add_argument("--out", help="folder under which the data set shall lie")
+    build.add_argument("--config", help="variant of the data set")
+    build.add_argument("--max-rejects", type=float, default=0.01, help="share of malformed rows allowed")
+    build.add_argument("--folder", help="where the mall shall lie")
+    build.add_argument("options", nargs="*", metavar="a=b", help="options of the mall")
+    build.set_defaults(run=_build)
+    for name, run in (("show", _show),):
         command = commands.add_parser(name, help=f"{name} a data set")
         command.add_argument("name")
         command.add_argument("--folder", help="where the data set lies or shall lie")
@@ -116,7 +128,24 @@ def _convert(arguments: argparse.Namespace) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    _module(arguments.name, "write" if arguments.name == "mall" else None).main(arguments.folder, arguments.options)
+    if arguments.name == "mall":
+        importlib.import_module("data.mall.write").main(arguments.folder, arguments.options)
+        return
+    from data.builders import base
+
+    if arguments.list:
+        print(base.listing())
+        return
+    if arguments.name is None or arguments.manual is None or arguments.out is None:
+        raise UserError("give a name, --manual and --out; python -m data build --list names the data sets")
+    path = base.build(
+        arguments.name,
+        manual=arguments.manual,
+        out=arguments.out,
+        config=arguments.config,
+        max_rejects=arguments.max_rejects,
+    )
+    print(f"{path}\n{base.table(path)}")
 
 
 def _show(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ A column is an integer, a number or text by the first block; later values that d
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from data.rejects import Rejects
 BLOCK = 1 << 24
 INTEGER = r"^\s*[+-]?\d{1,18}\s*$"
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+LONG = "\x1f"
+"""Stands for a delimiter of several characters."""
 NOT_TEXT = "\x01"
 """Stands for a line that is not UTF-8, so that the parser meets it with its number."""
 
@@ -41,15 +43,16 @@ def convert(
     part = target.with_name(f"{target.name}.part{os.getpid()}")
     writer, seen = None, set()
     try:
-        with _Lines(source) as lines:
-            for first_row, table in _tables(lines, source, delimiter, rejects):
-                total = first_row + table.num_rows
+        with Lines(source) as lines:
+            for rows, table in tables(lines, source=source, delimiter=delimiter, rejects=rejects):
+                total += table.num_rows
                 if writer is None:
                     if key is not None and key not in table.column_names:
                         raise UserError(f"{source}: no column {key!r}; it has {', '.join(table.column_names)}")
                     schema = pa.schema([(name, _guess(table[name])) for name in table.column_names])
                     writer = pq.ParquetWriter(part, schema)
-                writer.write_table(_cast(table, schema, str(source), first_row, key, seen, rejects))
+                good = cast(table, schema=schema, file=str(source), rows=rows, rejects=rejects, key=key, seen=seen)
+                writer.write_table(good)
         if writer is None:
             raise UserError(f"{source}: no rows")
         writer.close()
@@ -68,7 +71,7 @@ def _malformed(rejects: Rejects) -> int:
 
 
 def _check_delimiter(source: Path, delimiter: str) -> None:
-    with _Lines(source) as lines:
+    with Lines(source) as lines:
         head = lines.read(1 << 16).split(b"\n", 1)[0].decode("utf-8", "replace")
     if delimiter not in head:
         other = max(",\t;|^", key=head.count)
@@ -78,11 +81,12 @@ def _check_delimiter(source: Path, delimiter: str) -> None:
             )
 
 
-class _Lines:
-    """The bytes of a file, plain or gzip, with lines that are not UTF-8 replaced by a mark."""
+class Lines:
+    """The bytes of a file, plain or gzip, as UTF-8; lines that are not in `encoding` are replaced by a mark."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, *, encoding: str = "utf-8", delimiter: str = ","):
+        self.path, self.encoding = path, encoding
+        self.long = delimiter.encode() if len(delimiter) > 1 else b""
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         self._file = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 - closed by close
@@ -101,12 +105,16 @@ class _Lines:
             whole, newline, left = (self._left + data).rpartition(b"\n")
             if not data:
                 whole, newline, left = self._left, b"", b""
-            self._ready += _as_text(whole) + newline
+            self._ready += self._text(whole) + newline
             self._left = left
             if not data:
                 break
         out, self._ready = (self._ready, b"") if size < 0 else (self._ready[:size], self._ready[size:])
         return out
+
+    def _text(self, data: bytes) -> bytes:
+        data = _as_text(data, self.encoding)
+        return data.replace(self.long, LONG.encode()) if self.long else data
 
     def readable(self) -> bool:
         return True
@@ -115,61 +123,87 @@ class _Lines:
         self.closed = True
         self._file.close()
 
-    def __enter__(self) -> "_Lines":
+    def __enter__(self) -> "Lines":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _as_text(data: bytes) -> bytes:
+def _as_text(data: bytes, encoding: str) -> bytes:
     try:
-        data.decode()
-        return data
+        text = data.decode(encoding)
+        return data if encoding == "utf-8" else text.encode()
     except UnicodeDecodeError:
-        return b"\n".join(_line(line) for line in data.split(b"\n"))
+        return b"\n".join(_line(line, encoding) for line in data.split(b"\n"))
 
 
-def _line(line: bytes) -> bytes:
+def _line(line: bytes, encoding: str) -> bytes:
     try:
-        line.decode()
-        return line
+        return line.decode(encoding).encode()
     except UnicodeDecodeError:
         return NOT_TEXT.encode()
 
 
-def _tables(lines: _Lines, source: Path, delimiter: str, rejects: Rejects) -> Iterator[tuple[int, pa.Table]]:
-    """Blocks of text columns with the number of their first row."""
-    bad: list[tuple[str, int]] = []
+def tables(
+    lines: Lines,
+    *,
+    source: Path,
+    delimiter: str,
+    rejects: Rejects,
+    names: Sequence[str] | None = None,
+    quote: str | bool = '"',
+    newlines: bool = False,
+) -> Iterator[tuple[np.ndarray, pa.Table]]:
+    """Blocks of text columns, each with the numbers of its rows in the file; `names` where the file has no header.
+
+    `newlines` allows them within quotes; a quote left open then swallows the lines after it.
+    """
+    bad: list[tuple[int, str]] = []
+    head = 1 if names is None else 0
 
     def malformed(row: pa.csv.InvalidRow) -> str:
         why = "not UTF-8" if row.text == NOT_TEXT else f"{row.actual_columns} fields, expected {row.expected_columns}"
-        bad.append((why, row.number or 0))
+        bad.append(((row.number or 1) - 1 - head, why))
         return "skip"
 
+    delimiter = LONG if len(delimiter) > 1 else delimiter
     try:
-        header = lines.read(1 << 20)
-        names = header.split(b"\n", 1)[0].decode().strip("\r\ufeff").split(delimiter)
-        names = [name.strip().strip('"') for name in names]
-        lines._ready = header + lines._ready
+        if names is None:
+            names = header(lines, delimiter)
+            given = None
+        else:
+            given = list(names)
         reader = pa.csv.open_csv(
             pa.PythonFile(lines, mode="r"),
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK),
-            parse_options=pa.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=malformed),
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=given),
+            parse_options=pa.csv.ParseOptions(
+                delimiter=delimiter, quote_char=quote, newlines_in_values=newlines, invalid_row_handler=malformed
+            ),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
             ),
         )
         row = 0
         for batch in reader:
-            yield row, pa.Table.from_batches([batch])
+            after = np.sort([number for number, _ in bad]).astype(np.int64) - np.arange(len(bad))
+            good = np.arange(row, row + batch.num_rows)
+            yield good + np.searchsorted(after, good, side="right"), pa.Table.from_batches([batch])
             row += batch.num_rows
     except pa.ArrowInvalid as error:
         raise UserError(f"{source}: {str(error).splitlines()[0]}") from error
-    for why in sorted({why for why, _ in bad}):
-        rows = np.array([number for reason, number in bad if reason == why])
+    for why in sorted({why for _, why in bad}):
+        rows = np.array([number for number, reason in bad if reason == why])
         rejects.add(file=str(source), field="line", why=why, rows=rows)
     rejects.count += len(bad)
+
+
+def header(lines: Lines, delimiter: str) -> list[str]:
+    """The names in the first line, which stays to be read."""
+    first = lines.read(1 << 20)
+    lines._ready = first + lines._ready
+    names = first.split(b"\n", 1)[0].decode().strip("\r\ufeff").split(delimiter)
+    return [name.strip().strip('"') for name in names]
 
 
 def _guess(values: pa.ChunkedArray) -> pa.DataType:
@@ -182,33 +216,41 @@ def _guess(values: pa.ChunkedArray) -> pa.DataType:
     return pa.string()
 
 
-def _cast(
-    table: pa.Table, schema: pa.Schema, file: str, first_row: int, key: str | None, seen: set, rejects: Rejects
+def cast(
+    table: pa.Table,
+    *,
+    schema: pa.Schema,
+    file: str,
+    rows: np.ndarray,
+    rejects: Rejects,
+    key: str | None = None,
+    seen: set | None = None,
 ) -> pa.Table:
+    """Text columns as `schema` says; rows with a value that does not fit, or a `key` in `seen`, are set aside."""
     bad = np.zeros(table.num_rows, bool)
     columns = []
     for field in schema:
         values = table[field.name].combine_chunks()
         if field.type != pa.string():
-            pattern = INTEGER if field.type == pa.int64() else NUMBER
+            pattern = INTEGER if pa.types.is_integer(field.type) else NUMBER
             fits = pc.fill_null(pc.match_substring_regex(values, pattern), False)
             wrong = ~fits.to_numpy(zero_copy_only=False) & ~nulls(values)
-            rows = np.flatnonzero(wrong)
-            shown = [values[int(row)].as_py() for row in rows[:10]]
-            rejects.add(file=file, field=field.name, why=f"no {field.type}", rows=rows + first_row, values=shown)
+            at = np.flatnonzero(wrong)
+            shown = [values[int(row)].as_py() for row in at[:10]]
+            rejects.add(file=file, field=field.name, why=f"no {field.type}", rows=rows[at], values=shown)
             bad |= wrong
             clean = pc.if_else(fits, pc.utf8_ltrim(pc.utf8_trim_whitespace(values), "+"), pa.scalar(None, pa.string()))
             values = clean.cast(field.type)
         columns.append(values)
-    if key is not None:
+    if key is not None and seen is not None:
         values = table[key].to_pylist()
         twice = np.zeros(len(values), bool)
         for row, value in enumerate(values):
             twice[row] = value in seen
             seen.add(value)
-        rows = np.flatnonzero(twice)
-        shown = [values[row] for row in rows[:10]]
-        rejects.add(file=file, field=key, why="seen before", rows=rows + first_row, values=shown)
+        at = np.flatnonzero(twice)
+        shown = [values[row] for row in at[:10]]
+        rejects.add(file=file, field=key, why="seen before", rows=rows[at], values=shown)
         bad |= twice
     rejects.count += int(bad.sum())
     return pa.table(columns, schema=schema).filter(pa.array(~bad))

@@ -9,6 +9,7 @@ import chz
 import numpy as np
 import pyarrow as pa
 
+from data.building.blocks import BLOCK, KEY, columns
 from data.encode import Encoded, encode
 from data.errors import UserError
 from data.features import Features
@@ -40,7 +41,7 @@ class Prepared(SourceConfig):
         source = hold(
             self._encoded(rows, vocabularies, rejects),
             features=self.features,
-            total=len(rows),
+            total=_count(rows),
             memory=self.memory,
             folder=Path(self.cache or default_cache()) / "prepared" / self._key(),
             rejects=rejects,
@@ -51,11 +52,9 @@ class Prepared(SourceConfig):
 
     def _encoded(self, rows, vocabularies: Vocabularies, rejects: Rejects) -> Iterator[Encoded]:
         names = [feature.name for feature in self.features.all]
-        for at in range(0, len(rows), CHUNK):
-            taken = rows.__getitems__(list(range(at, min(at + CHUNK, len(rows)))))
-            columns = {name: _arrow([row[name] for row in taken]) for name in names if name in taken[0]}
+        for at, found in _blocks(rows, names) if _blocked(rows) else _rows(rows, names):
             chunk = encode(
-                pa.table(columns),
+                pa.table(found),
                 features=self.features,
                 vocabularies=vocabularies,
                 file=f"{self.path}/{self.split}",
@@ -70,6 +69,32 @@ class Prepared(SourceConfig):
         for file in sorted(file for folder in folders for file in folder.iterdir() if file.is_file()):
             digest.update(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
         return digest.hexdigest()
+
+
+def _blocked(rows) -> bool:
+    """Examples are blocks of rows, as the builders here write them."""
+    return KEY in (rows.dataset_info.metadata or {})
+
+
+def _count(rows) -> int:
+    if not _blocked(rows) or not len(rows):
+        return len(rows)
+    last = next(iter(columns(rows[len(rows) - 1], text=_text_or_bytes).values()))
+    return (len(rows) - 1) * BLOCK + len(last)  # the last block of a split alone is short
+
+
+def _rows(rows, names: list[str]) -> Iterator[tuple[int, dict[str, pa.Array]]]:
+    for at in range(0, len(rows), CHUNK):
+        taken = rows.__getitems__(list(range(at, min(at + CHUNK, len(rows)))))
+        yield at, {name: _arrow([row[name] for row in taken]) for name in names if name in taken[0]}
+
+
+def _blocks(rows, names: list[str]) -> Iterator[tuple[int, dict[str, pa.ChunkedArray]]]:
+    for at in range(0, len(rows), CHUNK // 64):
+        taken = rows.__getitems__(list(range(at, min(at + CHUNK // 64, len(rows)))))
+        parts = [columns({name: row[name] for name in names if name in row}, text=_text_or_bytes) for row in taken]
+        kept = {name: pa.chunked_array([part[name] for part in parts]) for name in parts[0]}
+        yield at * BLOCK, kept
 
 
 def opened(path: str | os.PathLike, split: str):

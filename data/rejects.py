@@ -46,6 +46,20 @@ class Rejects:
         self.notes.update(other.notes)
         self.count += other.count
 
+    def absorb(self, other: "Rejects") -> None:
+        """Merges the faults not known yet, for files that are read more than once; counts each row once."""
+        for key, parts in other._rows.items():
+            rows = np.unique(np.concatenate(parts))
+            known = self._rows.setdefault(key, [])
+            fresh = np.setdiff1d(rows, np.concatenate(known)) if known else rows
+            if len(fresh):
+                known.append(fresh)
+        self._values.update(other._values)
+        by_file: dict[str, list[np.ndarray]] = {}
+        for (file, _, _), parts in self._rows.items():
+            by_file.setdefault(file, []).extend(parts)
+        self.count = sum(len(np.unique(np.concatenate(parts))) for parts in by_file.values())
+
     @property
     def counts(self) -> dict[tuple[str, str], int]:
         """Faults by (field, why)."""

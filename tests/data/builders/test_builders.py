@@ -1,0 +1,70 @@
+"""Every builder, on rows written by us in the format of its release, one of them malformed."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.builders import base
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    rows: dict[str, int]
+    fault: tuple[str, str] | None
+    config: str | None = None
+    folder: str | None = None
+    first: dict = field(default_factory=dict)
+    """Part of the first training row, encoded, as declared."""
+    inputs: int | None = None
+    leak: str | None = None
+
+
+CASES = (
+    Case(
+        "frappe",
+        {"train": 4, "valid": 2, "test": 1},
+        ("line", "5 fields, expected 11"),
+        first={"label": 1.0},
+        inputs=10,
+    ),
+    Case("frappe", {"train": 4, "valid": 2}, ("line", "5 fields, expected 11"), config="x1_without_test"),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.name}-{c.config or 'default'}-{c.folder or ''}")
+def test_builder(case, tmp_path):
+    path = base.build(
+        case.name,
+        manual=FIXTURES / (case.folder or case.name),
+        out=tmp_path,
+        config=case.config,
+        max_rejects=0.5,
+    )
+    found = base.metadata(path)
+    assert {split: values["rows"] for split, values in found["statistics"]["splits"].items()} == case.rows
+    faults = [json.loads(line) for line in (path / "rejects.jsonl").read_text().splitlines()] if case.fault else []
+    assert [(fault["field"], fault["why"]) for fault in faults] == ([case.fault] if case.fault else [])
+    assert found["rejected"]["rows"] == len(faults)
+    for split, rows in case.rows.items():
+        source = base.Built(path=str(path), split=split).make()
+        assert len(source) == rows
+    train = base.Built(path=str(path), split=next(iter(case.rows))).make()
+    assert case.inputs is None or len(train.features) == case.inputs
+    first = train[0]
+    for name, value in case.first.items():
+        assert np.allclose(first[name], value), (name, first[name])
+    for feature in train.features:
+        if feature.kind == "categorical" and feature.encode == "vocabulary":
+            assert train.columns[feature.name].max() < feature.rows
+    if case.leak:
+        assert any(line.startswith("LEAK") and case.leak in line for line in found["leaks"]), found["leaks"]
+
+
+def test_every_builder_has_a_case():
+    assert {case.name for case in CASES} == set(base.known())
