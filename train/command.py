@@ -29,7 +29,12 @@ REFUSALS = (ConstructionException, ExtraneousBlueprintArg, InvalidBlueprintArg, 
 def read_config(path: Path, overrides: list[str]) -> Config:
     """The config that a file's get_config() returns, with dotted overrides applied and type-checked."""
     base = _get_config(path)
-    blueprint = chz.Blueprint(type(base)).apply(chz.beta_to_blueprint_values(base))
+    values = chz.beta_to_blueprint_values(base)
+    for name, _, value in (override.partition("=") for override in overrides):
+        # Another class in a place starts from its own defaults, not from the fields of the one before it.
+        if isinstance(values.get(name), type) and value != values[name].__name__:
+            values = {n: v for n, v in values.items() if not n.startswith(f"{name}.")}
+    blueprint = chz.Blueprint(type(base)).apply(values)
     try:
         return blueprint.make_from_argv(overrides)
     except REFUSALS as error:

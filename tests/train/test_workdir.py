@@ -140,7 +140,7 @@ def test_a_fork_goes_on_apart(tmp_path):
         workdir.write_config(CONFIG)
         workdir.write_features([1])
         for name in ("3", "6", "corrupt-4", "7.orbax-checkpoint-tmp"):
-            (workdir.checkpoints / name).mkdir()
+            (workdir.checkpoints / name).mkdir(parents=True)
             (workdir.checkpoints / name / "data").write_text(name)
         (workdir.path / "metrics.jsonl").write_text("")
         with workdir.fork(tmp_path / "forks" / "new") as fork:
