@@ -38,10 +38,14 @@ class Augment(Transform):
         columns = nearest(width, side=side, at=draws[:, 2])
         if self.flip:
             columns = np.where(draws[:, 3:4] < 0.5, columns[:, ::-1], columns)
-        flat = images.reshape(count * height * width, channels)
         start = np.arange(count, dtype=np.int64) * height
         at = ((start[:, None] + rows) * width)[:, :, None] + columns[:, None, :]
-        return flat[at]
+        if channels == 1:
+            return images.reshape(-1)[at.reshape(-1)].reshape(images.shape)
+        whole = np.zeros((count * height * width, 4), np.uint8)  # a pixel is gathered as one word
+        whole[:, :channels] = images.reshape(-1, channels)
+        pixels = whole.view(np.uint32)[:, 0].take(at.reshape(-1), mode="clip")
+        return pixels.view(np.uint8).reshape(count, height, width, 4)[..., :channels]
 
 
 def nearest(size: int, *, side: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -56,18 +60,23 @@ def recolour(images: np.ndarray, *, brightness: np.ndarray, contrast: np.ndarray
     """uint8 images times brightness, stretched about their mean by contrast and about grey by saturation."""
     if (brightness == 1).all() and (contrast == 1).all() and (saturation == 1).all():
         return images
-    wide = images.astype(np.float32)
-    mean = wide.mean(axis=(1, 2, 3), dtype=np.float32)
-    gain = (brightness * contrast).astype(np.float32)
-    shift = (brightness * mean * (1 - contrast)).astype(np.float32)
-    if images.shape[-1] == 3 and (saturation != 1).any():
-        grey = wide @ np.array([0.299, 0.587, 0.114], np.float32)
-        grey *= (gain * (1 - saturation))[:, None, None]
-        grey += shift[:, None, None]
-        wide *= (gain * saturation)[:, None, None, None]
-        wide += grey[..., None]
+    count, height, width, channels = images.shape
+    gain = (brightness * contrast).astype(np.float32)[:, None]
+    planes = [images[..., c].reshape(count, -1).astype(np.float32) for c in range(channels)]
+    mean = sum(plane.mean(axis=1) for plane in planes) / channels
+    shift = (brightness * mean * (1 - contrast)).astype(np.float32)[:, None]
+    if channels == 3 and (saturation != 1).any():
+        saturation = saturation.astype(np.float32)[:, None]
+        shift = planes[0] * (0.299 * gain * (1 - saturation)) + (shift + 0.5)
+        shift += planes[1] * (0.587 * gain * (1 - saturation))
+        shift += planes[2] * (0.114 * gain * (1 - saturation))
+        gain = gain * saturation
     else:
-        wide *= gain[:, None, None, None]
-        wide += shift[:, None, None, None]
-    np.clip(wide, 0, 255, out=wide)
-    return (wide + 0.5).astype(np.uint8)
+        shift = shift + 0.5
+    out = np.empty((count, height * width, channels), np.uint8)
+    for c, plane in enumerate(planes):
+        plane *= gain
+        plane += shift
+        np.clip(plane, 0, 255, out=plane)
+        out[..., c] = plane
+    return out.reshape(images.shape)
