@@ -45,7 +45,11 @@ def test_imports_follow_the_arrows(root, room):
             here = f"{path.relative_to(root)}:{line} imports {name}"
             if top in BANNED or (top in OURS and top not in ALLOWED[room]):
                 wrong.append(here)
-            if room == "serve" and top == "train" and not any(name == s or name.startswith(s + ".") for s in SERVE_READS):
+            if (
+                room == "serve"
+                and top == "train"
+                and not any(name == s or name.startswith(s + ".") for s in SERVE_READS)
+            ):
                 wrong.append(here)
     assert not wrong, "\n".join(wrong)
 

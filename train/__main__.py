@@ -37,7 +37,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("config", nargs="?", default="configs/quickstart.py", help="config file (default: %(default)s)")
     parser.add_argument("--workdir", type=Path, help="where everything is written (default: runs/<name of the config>)")
-    parser.add_argument("--fork", type=Path, metavar="NEW", help="copy the workdir to NEW and go on there with this config")
+    parser.add_argument(
+        "--fork", type=Path, metavar="NEW", help="copy the workdir to NEW and go on there with this config"
+    )
     parser.add_argument("--show", action="store_true", help="print the resolved config and stop")
     parser.add_argument("--help", "-h", action="store_true", help="this text; with a config, its fields too")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="train together with other processes")

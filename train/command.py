@@ -23,7 +23,14 @@ from train.snapshot import dump
 Config = Experiment | Pipeline
 
 # ValueError and TypeError come from a config's own validators.
-REFUSALS = (ConstructionException, ExtraneousBlueprintArg, InvalidBlueprintArg, MissingBlueprintArg, ValueError, TypeError)
+REFUSALS = (
+    ConstructionException,
+    ExtraneousBlueprintArg,
+    InvalidBlueprintArg,
+    MissingBlueprintArg,
+    ValueError,
+    TypeError,
+)
 
 
 def read_config(path: Path, overrides: list[str]) -> Config:

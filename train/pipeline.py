@@ -58,11 +58,15 @@ class Compare(Stage):
     metrics: tuple[str, ...] = chz.field(doc="figures of those stages, such as test/cold/auc")
 
     def run(self, *, out: Path, say: Say) -> Results:
-        figures = {label: json.loads((Path(folder) / DONE).read_text())["results"] for label, folder in self.rows.items()}
+        figures = {
+            label: json.loads((Path(folder) / DONE).read_text())["results"] for label, folder in self.rows.items()
+        }
         for label, found in figures.items():
             for metric in self.metrics:
                 if metric not in found:
-                    raise UserError(f"stage of row {label!r} has no figure {metric!r}; it has {', '.join(sorted(found))}")
+                    raise UserError(
+                        f"stage of row {label!r} has no figure {metric!r}; it has {', '.join(sorted(found))}"
+                    )
         first = next(iter(figures))
         say(self.title)
         width = max(map(len, figures))

@@ -128,7 +128,15 @@ class Program:
             params[path], rows[path] = self.optimizer.row_rule.update(
                 state["params"][path], state["rows"][path], row_grads, lr=lr * self._row_lr[path]
             )
-        new = {**state, "step": state["step"] + 1, "params": params, "stats": stats, "opt": opt, "rows": rows, "ema": ema}
+        new = {
+            **state,
+            "step": state["step"] + 1,
+            "params": params,
+            "stats": stats,
+            "opt": opt,
+            "rows": rows,
+            "ema": ema,
+        }
         return new, {**logs, "grad_norm": norm, "lr": lr}
 
     def _average(self, ema: dict[str, jax.Array], params: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -155,7 +163,9 @@ class Program:
             return carry, ({str(i): read[1:] for i, read in enumerate(reads)}, logs)
 
         dense = {path: p for path, p in state["params"].items() if path not in self.row_tables}
-        paths = [path for path, _ in self._record(state["params"], state["stats"], {n: a[0] for n, a in micro.items()}, key)]
+        paths = [
+            path for path, _ in self._record(state["params"], state["stats"], {n: a[0] for n, a in micro.items()}, key)
+        ]
         zero = (jax.tree.map(jnp.zeros_like, dense), state["stats"], 0)
         (grads, stats, _), (stacked, logs) = jax.lax.scan(body, zero, micro)
         grads = jax.tree.map(lambda g: g / parts, grads)

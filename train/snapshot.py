@@ -22,7 +22,9 @@ def dump(value: Any) -> Any:
     if chz.is_chz(value):
         cls = type(value)
         if cls.__module__.split(".")[0] not in PACKAGES:
-            raise UserError(f"{cls.__module__}.{cls.__qualname__} is not part of adloom and cannot be stored in a config")
+            raise UserError(
+                f"{cls.__module__}.{cls.__qualname__} is not part of adloom and cannot be stored in a config"
+            )
         fields = {f.logical_name: dump(getattr(value, f.logical_name)) for f in chz.chz_fields(cls).values()}
         return {TYPE: f"{cls.__module__}:{cls.__qualname__}", **fields}
     if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
 """kill -9 at random steps, resume each time: are the final parameters those of the undisturbed run, to the bit?
 
-    python -m tests.benchmarks.kill_resume [--kills 20] [--steps 200] [--json FILE]
+python -m tests.benchmarks.kill_resume [--kills 20] [--steps 200] [--json FILE]
 """
 
 import argparse

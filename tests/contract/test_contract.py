@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.contract.cases import ROOT, ROWS, case, config_files, experiments, resolved, trained
+from tests.contract.cases import ROOT, case, config_files, experiments, resolved, trained
 from train.checkpoint import Checkpointer, Checkpointing
 from train.program import make_predict
 from train.sharding import put_batch

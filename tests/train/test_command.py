@@ -21,14 +21,18 @@ def dnn(root):
 
 
 def test_overrides_reach_any_depth_and_keep_their_types(dnn):
-    config = read_config(dnn, ["model.dim=8", "steps=7", "model.mlp.widths=3,4", "evals.valid.every=5", "optimizer.ema=0.9"])
+    config = read_config(
+        dnn, ["model.dim=8", "steps=7", "model.mlp.widths=3,4", "evals.valid.every=5", "optimizer.ema=0.9"]
+    )
     assert isinstance(config, Experiment)
     assert (config.model.dim, config.steps, config.model.mlp.widths) == (8, 7, (3, 4))
     assert config.evals["valid"].every == 5 and config.optimizer.ema == 0.9
 
 
 def test_a_class_may_be_exchanged_by_name(dnn):
-    config = read_config(dnn, ["optimizer.rows=table", "optimizer.row_rule=RowwiseAdagrad", "optimizer.row_rule.eps=1e-6"])
+    config = read_config(
+        dnn, ["optimizer.rows=table", "optimizer.row_rule=RowwiseAdagrad", "optimizer.row_rule.eps=1e-6"]
+    )
     assert type(config.optimizer.row_rule).__name__ == "RowwiseAdagrad"
     assert config.optimizer.row_rule.eps == 1e-6
 
@@ -85,7 +89,11 @@ def test_show_prints_what_could_be_given_back(dnn, capsys):
     assert main([str(dnn), "--show", "model.dim=8"]) == 0
     shown = capsys.readouterr().out
     assert "model.dim=8" in shown.splitlines()
-    given_back = [line for line in shown.splitlines() if re.match(r"(steps|seed|model\.dim|optimizer\.lr|loader\.batch_size)=", line)]
+    given_back = [
+        line
+        for line in shown.splitlines()
+        if re.match(r"(steps|seed|model\.dim|optimizer\.lr|loader\.batch_size)=", line)
+    ]
     assert len(given_back) == 5
     assert read_config(dnn, given_back) == read_config(dnn, ["model.dim=8"])
 

@@ -24,7 +24,6 @@ QUIET = {"say": lambda line: None}
 pytestmark = pytest.mark.usefixtures("storable_tests")
 
 
-
 def weights(workdir):
     return load_weights(workdir / "checkpoints", step="latest")
 

@@ -65,7 +65,9 @@ def tiny(
         source=source,
         loader=Loader(batch_size=batch_size, prefetch=0),
         optimizer=optimizer,
-        evals={"valid": Evaluate(source=Tiny(split="valid"), metrics=(AUC(label="click"),), batch_size=128, every=every)},
+        evals={
+            "valid": Evaluate(source=Tiny(split="valid"), metrics=(AUC(label="click"),), batch_size=128, every=every)
+        },
         steps=steps,
         precision=precision,
         checkpoint=Checkpointing(every=2),
