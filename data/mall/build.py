@@ -92,9 +92,18 @@ def pointers(actions: Table, *, user: np.ndarray, time: np.ndarray) -> tuple[np.
     return start, np.searchsorted(key, user.astype(np.int64) * span + time, side="left")
 
 
-def windows(values: np.ndarray, *, start: np.ndarray, end: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The newest `length` of values[start:end], oldest first and padded with 0 at the end; and how many they are."""
+def sliding(values: np.ndarray, *, length: int) -> np.ndarray:
+    """A view [n + 1, length] whose row i is values[i : i + length], zeros beyond the end."""
+    return np.lib.stride_tricks.sliding_window_view(np.concatenate([values, np.zeros(length, values.dtype)]), length)
+
+
+def windows(rows: np.ndarray, *, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The newest of values[start:end], oldest first and padded with 0 at the end; and how many they are.
+
+    `rows` is `sliding(values)`: copying a row is many times faster than gathering its places one by one.
+    """
+    length = rows.shape[1]
     count = np.minimum(end - start, length)
-    at = (end - count)[:, None] + np.arange(length)[None, :]
-    inside = np.arange(length)[None, :] < count[:, None]
-    return np.where(inside, values[np.minimum(at, len(values) - 1)], 0), count.astype(np.int32)
+    out = rows[end - count]
+    out *= np.arange(length) < count[:, None]
+    return out, count.astype(np.int32)

@@ -87,6 +87,7 @@ class Views:
     second_language: float = chz.field(default=0.25, doc="share of texts in the second language")
     typo: float = chz.field(default=0.03, doc="chance that a word is misspelt")
     missing: float = chz.field(default=0.15, doc="share of attributes that a listing leaves out")
+    no_image: float = chz.field(default=0.0, doc="share of listings whose page image is missing: all black")
     clutter: float = chz.field(default=0.7, doc="chance of a badge for the seller who loves them most")
     distractors: float = chz.field(default=0.4, doc="share of video frames without the product")
     live_noise: float = chz.field(default=0.16, doc="standard deviation of a live frame's pixels, of 1")

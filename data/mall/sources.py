@@ -5,15 +5,17 @@ from typing import Literal
 import chz
 import numpy as np
 
-from data.features import FIRST, Categorical, Dense, Features, Group, Label, Numeric, Role, Sequence, Time, Truth
-from data.mall.build import build, pointers, shop_of, windows
+from data.features import FIRST, Categorical, Dense, Features, Group, Label, Numeric, Role, Sequence, Text, Time, Truth
+from data.mall.build import build, pointers, shop_of, sliding, windows
 from data.mall.config import DAY, Mall
 from data.mall.events import Log
 from data.mall.latents import Catalogue
 from data.mall.rng import uniforms
-from data.mall.users import SEGMENTS
+from data.mall.users import SEGMENTS, favourites
 from data.mall.vectors import read_vectors
 from data.mall.views.features import View, view_columns, view_features
+from data.mall.views.text import QUERY, queries
+from data.mall.views.words import lexicon
 from data.sources import InMemory, Rows, SourceConfig
 
 Split = Literal["train", "valid", "test"]
@@ -66,9 +68,10 @@ class WithHistory(InMemory):
         lazy = [n for n in ("history", "history_category", "content", "history_content") if n in features]
         super().__init__(columns, features=features.without(*lazy))
         self.features = features
-        self._length, self._vectors = length, vectors
-        self._past = (FIRST + log.actions["item"]).astype(np.int32)
-        self._past_leaf = (FIRST + shop.leaf[log.actions["item"]]).astype(np.int32)
+        self._vectors = vectors
+        past = log.actions["item"]
+        self._past = sliding((FIRST + past).astype(np.int32), length=length)
+        self._past_leaf = sliding((FIRST + shop.leaf[past]).astype(np.int32), length=length)
         self._start, self._end = pointers(log.actions, user=columns["user_group"], time=columns["time"])
 
     def __getitem__(self, index: int) -> Rows:
@@ -76,7 +79,7 @@ class WithHistory(InMemory):
 
     def take(self, indices: np.ndarray) -> Rows:
         rows = super().take(indices)
-        where = {"start": self._start[indices], "end": self._end[indices], "length": self._length}
+        where = {"start": self._start[indices], "end": self._end[indices]}
         items, count = windows(self._past, **where)
         rows["history"], rows["history/length"] = items, count
         rows["history_category"], rows["history_category/length"] = windows(self._past_leaf, **where)
@@ -187,7 +190,7 @@ class MallSequences(SourceConfig):
         end = bounds[1:] - {"train": 2, "valid": 2, "test": 1}[self.split]
         keep = end - bounds[:-1] >= 2
         start, end = bounds[:-1][keep], end[keep]
-        history, count = windows(item, start=start, end=end, length=self.max_len)
+        history, count = windows(sliding(item, length=self.max_len), start=start, end=end)
         inner = _id("item", self.mall.n_items, role="user")
         features = Features(all=(Sequence(name="history", role="user", of=inner, length=self.max_len),))
         columns = {"history": history, "history/length": count, "user": np.flatnonzero(keep)}
@@ -204,6 +207,7 @@ class MallQueries(SourceConfig):
     mall: Mall = chz.field(default_factory=Mall)
     split: Split = "train"
     history: int = 50
+    words: bool = chz.field(default=False, doc="also the words of the query, for encoders of text")
 
     def make(self) -> WithHistory:
         built = build(self.mall)
@@ -237,6 +241,11 @@ class MallQueries(SourceConfig):
                 Time(name="time"),
             )
         )
+        if self.words:
+            wished = favourites(mall, shop=shop)[user]
+            tokens, count = queries(mall, leaf=log["query"][keep], wished=wished, users=user, times=time)
+            columns["query_words"], columns["query_words/length"] = tokens, count
+            features = features.plus(Text(name="query_words", role="user", tokens=lexicon(mall).tokens, length=QUERY))
         return WithHistory(columns, features=features, shop=shop, log=built.log, length=self.history)
 
 

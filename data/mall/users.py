@@ -69,3 +69,8 @@ def users(mall: Mall, *, shop: Catalogue, shard: int) -> Users:
         segment=(3 * tops + np.digitize(price, [-0.5, 0.5])) % SEGMENTS,
         sessions=1 + rng.binomial(2 * mall.dims.sessions - 2, 0.5, n),
     )
+
+
+def favourites(mall: Mall, *, shop: Catalogue) -> np.ndarray:
+    """[all users, attribute]"""
+    return np.concatenate([users(mall, shop=shop, shard=s).favourite for s in range(mall.shards)])

@@ -28,8 +28,8 @@ from data.mall.events import Log, Table, simulate
 from data.mall.latents import ATTRIBUTES, Catalogue
 from data.mall.options import mall_of, take
 from data.mall.sources import Split, clicks, item_age, item_columns
-from data.mall.users import Users, users
-from data.mall.views.text import QUERY, attribute_table, descriptions, queries, reviews
+from data.mall.users import users
+from data.mall.views.text import attribute_table, descriptions, queries, reviews
 from data.mall.views.title import titles
 
 ITEM_BLOCK = 65_536
@@ -94,7 +94,10 @@ def write_shard(mall: Mall, shard: int, *, out: Path, history: int) -> dict[str,
     tables = aftermath(mall, shop=shop, ads=ads, log=log, shard=shard)
     save("log/impressions", log.impressions)
     save("log/actions", log.actions)
-    save("log/requests", log.requests | {"words": _words(mall, people=people, requests=log.requests)})
+    user, time, leaf = (log.requests[name] for name in ("user", "time", "query"))
+    wished = people.favourite[user - people.id[0]]
+    words = queries(mall, leaf=leaf, wished=wished, users=user, times=time)[0]
+    save("log/requests", log.requests | {"words": words})
     for name, table in tables.items():
         said = {"review": _said(mall, shop=shop, table=table)} if name == "ratings" else {}
         save(f"log/{name}", table | said)
@@ -103,17 +106,6 @@ def write_shard(mall: Mall, shard: int, *, out: Path, history: int) -> dict[str,
         path = out / "clicks" / split / f"part-{shard:05d}.parquet"
         counts[f"clicks/{split}"] = _write_clicks(mall, shop=shop, log=log, split=split, path=path, history=history)
     return counts
-
-
-def _words(mall: Mall, *, people: Users, requests: Table) -> np.ndarray:
-    """Tokens of each search, zeros where the request was none."""
-    asked = requests["query"] >= 0
-    words = np.zeros((len(asked), QUERY), np.int32)
-    user = requests["user"][asked]
-    wished = people.favourite[user - people.id[0]]
-    leaf, time = requests["query"][asked], requests["time"][asked]
-    words[asked] = queries(mall, leaf=leaf, wished=wished, users=user, times=time)[0]
-    return words
 
 
 def _said(mall: Mall, *, shop: Catalogue, table: Table) -> np.ndarray:

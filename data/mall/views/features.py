@@ -9,6 +9,7 @@ from data.features import FIRST, Categorical, Feature, Image, Sequence, Text
 from data.mall.build import shop_of
 from data.mall.config import Mall
 from data.mall.latents import ATTRIBUTES, Catalogue
+from data.mall.rng import uniforms
 from data.mall.views import speech as spoken
 from data.mall.views.image import SIDE, images
 from data.mall.views.text import DESCRIPTION, attribute_table, descriptions
@@ -50,6 +51,8 @@ def view_columns(mall: Mall, *, shop: Catalogue, items: np.ndarray, views: tuple
     out: dict[str, np.ndarray] = {}
     if "image" in views:
         out["image"] = _all_images(mall)[items] if len(shop) <= KEEP else images(mall, shop=shop, items=items)
+        if mall.views.no_image:
+            out["image"][uniforms(mall.seed, name="no image", ids=items, draws=1)[:, 0] < mall.views.no_image] = 0
     if "title" in views:
         out["title"], out["title/length"] = titles(mall, shop=shop, items=items)
     if "description" in views:

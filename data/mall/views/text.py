@@ -98,7 +98,10 @@ def reviews(
 def queries(
     mall: Mall, *, leaf: np.ndarray, wished: np.ndarray, users: np.ndarray, times: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Words of a search: the noun, and with some luck what the user always wants (`wished` [n, attributes])."""
+    """Words of a search: the noun, and with some luck what the user always wants (`wished` [n, attributes]).
+
+    A request that is no search has leaf -1 and no words.
+    """
     words = lexicon(mall)
     key = users.astype(np.int64) * (1 << 32) + times
     u = uniforms(mall.seed, name="query", ids=key, draws=16)
@@ -108,5 +111,5 @@ def queries(
         for j, name in enumerate(ATTRIBUTES)
     ]
     noun = words.pick("leaf", value=leaf, second=second, u=u[:, 12])
-    tokens = np.stack([*asked, noun], -1)
+    tokens = np.where((leaf >= 0)[:, None], np.stack([*asked, noun], -1), 0)
     return squeeze(misspell(mall, tokens=tokens, ids=key, name="query typo"), length=QUERY)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from data.mall.build import build
-from data.mall.config import Mall
+from data.mall.config import Mall, Views
 from data.mall.sources import MallClicks, MallPairs, MallProducts, MallQueries, MallSequences
 from data.mall.views.features import VIEWS
+from data.mall.views.words import lexicon
 
 MALL = Mall(size="tiny")
 CONFIGS = [
@@ -17,6 +18,7 @@ CONFIGS = [
     ),
     MallProducts(mall=MALL),
     MallProducts(mall=MALL, views=VIEWS),
+    MallQueries(mall=MALL, words=True),
     MallPairs(mall=MALL, views=("video", "live")),
 ]
 
@@ -84,3 +86,17 @@ def test_content_vectors_join_by_id(tmp_path):
     for i in range(500):
         want = vectors[rows["item"][i] - 2] if rows["item"][i] < 12 else np.zeros(3)
         assert np.array_equal(rows["content"][i], want)
+
+
+def test_missing_images_are_black_and_the_others_stay():
+    some = Mall(size="tiny", views=Views(no_image=0.3))
+    all_of, left = (MallProducts(mall=m).make().take(np.arange(300))["image"] for m in (MALL, some))
+    gone = ~left.any((1, 2, 3))
+    assert 0.2 < gone.mean() < 0.4 and np.array_equal(all_of[~gone], left[~gone])
+
+
+def test_query_words_name_the_leaf_that_was_asked_for():
+    rows = MallQueries(mall=MALL, words=True).make().columns
+    said = lexicon(MALL).means(rows["query_words"], kind="leaf").max(-1)
+    assert np.array_equal(said, np.where(rows["query"] > 0, rows["query"] - 2, -1))
+    assert (rows["query_words/length"] > 1).mean() > 0.1
