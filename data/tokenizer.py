@@ -21,6 +21,13 @@ def learn(
     """Learns from the text `columns` of the Parquet files at `path`, at most `most` rows, and writes `target`."""
     files = expand(path)
     check_schemas(files, columns=list(columns))
+    tokenizer = train(_texts(files, columns, most), size=size)
+    save(tokenizer, target=target)
+    return tokenizer
+
+
+def train(texts: Iterator[list[str]], *, size: int) -> Tokenizer:
+    """Learns from batches of texts; equal texts give equal tokenizers."""
     tokenizer = Tokenizer(models.BPE(unk_token=None))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -31,13 +38,17 @@ def learn(
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=["[pad]"], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(_texts(files, columns, most), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save(tokenizer: Tokenizer, *, target: str | os.PathLike) -> None:
+    """Writes the file whole or not at all."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part{os.getpid()}")
     tokenizer.save(str(part))
     part.replace(target)
-    return tokenizer
 
 
 def _texts(files: list[Path], columns: tuple[str, ...], most: int) -> Iterator[list[str]]:

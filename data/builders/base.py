@@ -25,10 +25,12 @@ import tensorflow_datasets as tfds
 from data.building.blocks import BLOCK, KEY, cut, example, tfds_features
 from data.building.ledger import Keys, Ledger
 from data.building.read import Manual
+from data.building.texts import Texts, tokenizers
 from data.errors import UserError
 from data.features import FIRST, Features
 from data.prepared import Prepared
 from data.sources import Source, SourceConfig
+from data.tokenizer import save
 from data.vocabulary import named
 
 log = logging.getLogger("adloom.data")
@@ -52,6 +54,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     md5: ClassVar[Mapping[str, str]] = {}
     """Of the published files, unpacked, where known."""
     max_rejects = 0.01
+    tokens: ClassVar[int] = 8000
+    """Size of the tokenizer of each text feature that names a tokenizer file; `rows` gives the size reached."""
 
     @property
     def MANUAL_DOWNLOAD_INSTRUCTIONS(self) -> str:
@@ -89,6 +93,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         config = self.builder_config.name if self.builder_config else None
         features = self.adloom_features(defaultdict(lambda: FIRST), config=config)
         self._ledger = Ledger(self.keys, vocabularies=named(features))
+        self._texts = {file: Texts(columns) for file, columns in tokenizers(features).items()}
+        self.sizes: dict[str, int] = {}  # rows of tables whose ids the builder numbers itself
         return {split: self._blocks(split, tables) for split, tables in self.parts(self._manual).items()}
 
     def _generate_examples(self):
@@ -97,6 +103,9 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _blocks(self, split: str, tables: Iterable[pa.Table]) -> Iterator[tuple[int, dict]]:
         for number, table in enumerate(cut(tables, schema=self.stored())):
             self._ledger.add(split, table)
+            if split == "train":
+                for texts in self._texts.values():
+                    texts.add(table)
             yield number, example(table)
         self._manual.check()
         if not self._ledger.rows.get(split):
@@ -108,7 +117,12 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super()._download_and_prepare(dl_manager, download_config)
         folder, ledger, manual = Path(self.data_dir), self._ledger, self._manual
         manual.check()
-        tables = {}
+        tables = dict(self.sizes)
+        (folder / VOCABULARIES).mkdir()
+        for file, texts in self._texts.items():
+            tokenizer = texts.learn(size=self.tokens)
+            save(tokenizer, target=folder / VOCABULARIES / file)
+            tables[file] = tokenizer.get_vocab_size()
         for name, counter in ledger.counters.items():
             vocabulary = counter.vocabulary(name)
             vocabulary.save(folder / VOCABULARIES)
