@@ -16,11 +16,13 @@ def decode_one(data: bytes, *, height: int, width: int, channels: int = 3) -> np
         if picture.width * picture.height > MOST_PIXELS:
             raise ValueError(f"{picture.width} x {picture.height} pixels")
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-        picture.draft("RGB" if channels != 1 else "L", (width, height))
-        picture = picture.convert(mode)
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(picture).reshape(height, width, channels)
+        if picture.width >= 2 * width and picture.height >= 2 * height:
+            picture.draft("RGB" if channels != 1 else "L", (width, height))
+        picture.load()
+        whole = picture if picture.mode == mode else picture.convert(mode)
+        if whole.size != (width, height):
+            whole = whole.resize((width, height), Image.Resampling.BILINEAR)
+        return np.frombuffer(whole.tobytes(), np.uint8).reshape(height, width, channels)
 
 
 def decode(
