@@ -3,11 +3,13 @@
 A column is an integer, a number or text by the first block; later values that do not fit set their row aside.
 """
 
+import bz2
 import gzip
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -89,7 +91,7 @@ class Lines:
         self.long = delimiter.encode() if len(delimiter) > 1 else b""
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-        self._file = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115 - closed by close
+        self._file = unpacked(path)
         self._left = b""
         self._ready = b""
         self._read = 0
@@ -128,6 +130,12 @@ class Lines:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def unpacked(path: Path) -> BinaryIO:
+    """The bytes of a file, whether plain, gzip or bzip2."""
+    opens = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix, open)
+    return opens(path, "rb")
 
 
 def _as_text(data: bytes, encoding: str) -> bytes:
@@ -169,14 +177,10 @@ def tables(
 
     delimiter = LONG if len(delimiter) > 1 else delimiter
     try:
-        if names is None:
-            names = header(lines, delimiter)
-            given = None
-        else:
-            given = list(names)
+        names = header(lines, delimiter) if names is None else list(names)
         reader = pa.csv.open_csv(
             pa.PythonFile(lines, mode="r"),
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=given),
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names, skip_rows=head),
             parse_options=pa.csv.ParseOptions(
                 delimiter=delimiter, quote_char=quote, newlines_in_values=newlines, invalid_row_handler=malformed
             ),

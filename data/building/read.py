@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.columns import is_list, missing_column, split
-from data.csv import INTEGER, NUMBER, Lines, cast, header, tables
+from data.csv import INTEGER, NUMBER, Lines, cast, header, tables, unpacked
 from data.errors import UserError
 from data.rejects import Rejects
 
 ROW = "#row"
 """Column of every table read: the number of the row in its file, so that later checks can name it."""
 FILE = b"file"
+PACKED = ("", ".gz", ".bz2")
 CHUNK = 1 << 16
 EARLY = 1_000_000
 """Rows after which a file that is mostly malformed stops the build before its end."""
@@ -52,23 +53,24 @@ class Manual:
         self._rows[str(path)] = max(rows, self._rows.get(str(path), 0))
 
     def find(self, *names: str) -> Path:
-        """The first of the `names` that exists, plain or with .gz."""
+        """The first of the `names` that exists, plain or packed."""
         for name in names:
-            for path in (self.folder / name, self.folder / f"{name}.gz"):
+            for path in (self.folder / f"{name}{suffix}" for suffix in PACKED):
                 if path.is_file():
                     if str(path.relative_to(self.folder)) not in self.used:
                         self.used[str(path.relative_to(self.folder))] = path.stat().st_size
                         self._compare(path, self.md5.get(name))
                     return path
         known = f" (md5 {self.md5[names[0]]})" if names[0] in self.md5 else ""
-        raise UserError(f"{self.folder / names[0]}: no such file (nor .gz); get it{known} from {self.home}{self.hint}")
+        wanted = self.folder / names[0]
+        raise UserError(f"{wanted}: no such file (nor .gz, .bz2); get it{known} from {self.home}{self.hint}")
 
     def _compare(self, path: Path, published: str | None) -> None:
         if published is None:
             return
         digest = hashlib.md5()
         try:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            with unpacked(path) as file:
                 while data := file.read(1 << 20):
                     digest.update(data)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -78,7 +80,7 @@ class Manual:
             log.warning(self.notes[-1])
 
     def has(self, *names: str) -> bool:
-        return any((self.folder / f"{name}{suffix}").is_file() for name in names for suffix in ("", ".gz"))
+        return any((self.folder / f"{name}{suffix}").is_file() for name in names for suffix in PACKED)
 
     def glob(self, pattern: str) -> list[Path]:
         """The files that match, in the order of their names."""
@@ -87,6 +89,18 @@ class Manual:
             raise UserError(f"{self.folder}: no file {pattern}; get it from {self.home}")
         self.used.update({str(path.relative_to(self.folder)): path.stat().st_size for path in found})
         return found
+
+    def length(self, *names: str) -> int:
+        """Lines of a file, its header included."""
+        path, lines, last = self.find(*names), 0, b"\n"
+        try:
+            with unpacked(path) as file:
+                while data := file.read(1 << 22):
+                    lines += data.count(b"\n")
+                    last = data
+        except (EOFError, OSError, zlib.error) as error:
+            raise UserError(f"{path}: broken after line {lines} ({error}); fetch it again from {self.home}") from error
+        return lines + (not last.endswith(b"\n"))
 
     # Readers ---------------------------------------------------------------------------------------------------
 
@@ -276,7 +290,7 @@ class Manual:
 
     def _text_lines(self, path: Path, encoding: str = "utf-8") -> Iterator[str]:
         done = 0
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with unpacked(path) as file:
             try:
                 for line in file:
                     done += 1
@@ -330,9 +344,7 @@ def _fits(value, kind: pa.DataType) -> bool:
 
 def _numbers(values: pa.Array, inner: pa.DataType) -> tuple[pa.Array, np.ndarray]:
     """Lists of strings as lists of numbers, and which rows hold something else (they become empty)."""
-    pattern = (
-        r"^\s*[+-]?\d{1,18}\s*$" if pa.types.is_integer(inner) else r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-    )
+    pattern = INTEGER if pa.types.is_integer(inner) else NUMBER
     flat = values.flatten()
     wrong = ~pc.match_substring_regex(flat, pattern).to_numpy(zero_copy_only=False)
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)

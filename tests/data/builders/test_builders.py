@@ -1,40 +1,18 @@
 """Every builder, on rows written by us in the format of its release, one of them malformed."""
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data.builders import base
+from tests.data.builders import cases_ads, cases_content
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
-@dataclass(frozen=True)
-class Case:
-    name: str
-    rows: dict[str, int]
-    fault: tuple[str, str] | None
-    config: str | None = None
-    folder: str | None = None
-    first: dict = field(default_factory=dict)
-    """Part of the first training row, encoded, as declared."""
-    inputs: int | None = None
-    leak: str | None = None
-
-
-CASES = (
-    Case(
-        "frappe",
-        {"train": 4, "valid": 2, "test": 1},
-        ("line", "5 fields, expected 11"),
-        first={"label": 1.0},
-        inputs=10,
-    ),
-    Case("frappe", {"train": 4, "valid": 2}, ("line", "5 fields, expected 11"), config="x1_without_test"),
-)
+CASES = (*cases_ads.CASES, *cases_content.CASES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.name}-{c.config or 'default'}-{c.folder or ''}")

@@ -1,0 +1,16 @@
+"""What a builder shall make of its fixture."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    rows: dict[str, int]
+    fault: tuple[str, str] | None
+    config: str | None = None
+    folder: str | None = None
+    first: dict = field(default_factory=dict)
+    """Part of the first training row, encoded, as declared."""
+    inputs: int | None = None
+    leak: str | None = None
