@@ -64,7 +64,7 @@ class Prepared(SourceConfig):
             yield chunk
 
     def _key(self) -> str:
-        digest = hashlib.blake2b(repr((1, self.split, self.features)).encode(), digest_size=16)
+        digest = hashlib.blake2b(repr((2, self.split, self.features)).encode(), digest_size=16)
         folders = [Path(self.path), *([Path(self.vocabularies)] if self.vocabularies else [])]
         for file in sorted(file for folder in folders for file in folder.iterdir() if file.is_file()):
             digest.update(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())

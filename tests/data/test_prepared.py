@@ -10,7 +10,7 @@ from data.features import Categorical, Features, Image, Label, Sequence
 from data.pipeline import Loader
 from data.prepared import Prepared
 from data.records import Records, write_records
-from data.sources import InMemory, Source
+from data.sources import Source
 
 FEATURES = Features(
     all=(
@@ -110,7 +110,7 @@ def test_a_prepared_data_set_is_encoded_with_its_faults_named(built, tmp_path):
     config = Prepared(path=str(built), split="train", features=features, max_rejects=0.1)
     source = config.make()
     assert len(source) == 19 and source.rejects.counts == {("page", "image does not decode"): 1}
-    assert isinstance(source, InMemory) and source.columns["page"][0, 0, 0].tolist() == [9, 8, 7]
+    assert source.columns["page"][0, 0, 0].tolist() == [9, 8, 7]
     assert len(np.unique(source.columns["word"])) == 3
     assert (source.columns["seen/length"] == source.columns["ad"] % 4).all()
     with pytest.raises(UserError, match="it has train"):

@@ -74,7 +74,7 @@ def test_rows_sorted_by_label_and_times_out_of_order(tmp_path):
 def test_commands_name_what_is_wrong(tmp_path, capsys):
     assert main(["stats", str(tmp_path / "none")]) == 2
     assert "no Parquet file" in capsys.readouterr().err
-    assert main(["build", "mal"]) == 2
+    assert main(["show", "mal"]) == 2
     assert "did you mean 'mall'" in capsys.readouterr().err
     done = subprocess.run([sys.executable, "-m", "data", "--help"], capture_output=True, text=True, check=True)
     assert "proposed feature file" in done.stdout
