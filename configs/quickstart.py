@@ -32,7 +32,7 @@ def get_config() -> Pipeline:
     return Pipeline(
         stages={
             "encoder": Train(experiment=image_text_mall.get_config()),
-            "items": Embed(of="@encoder", source=MallProducts(mall=base.source.mall)),
+            "items": Embed(of="@encoder", source=MallProducts(mall=base.source.mall), vectors=("item", "query")),
             "ids": Train(experiment=tower(None)),
             "ids_and_content": Train(experiment=tower(vectors)),
             "index": Index(of=vectors, metric="cosine"),

@@ -1,0 +1,113 @@
+"""Does each system's idea move its figure the way its paper claims? Every variant, three seeds.
+
+    python -m tests.benchmarks.ablations [--only din sasrec] [--seeds 0 1 2] [--json FILE] [--workdir DIR]
+
+Prints a Markdown table and writes JSON. A run that is done in DIR is not run again.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.contract.cases import ROOT
+from train.command import read_config
+from train.loop import train
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """`metric` of config `full` should be above (or with `lower`, below) that of `without`."""
+
+    claim: str
+    metric: str
+    full: str
+    without: str
+    lower: bool = False
+
+
+ABLATIONS = {
+    "fm": Ablation("pairs of features add to their sum", "valid/auc", "fm_mall", "lr_mall"),
+    "dnn": Ablation("a deep tower adds to pairs", "valid/auc", "dnn_mall", "fm_mall"),
+    "dcnv2": Ablation("crosses add to a linear layer over the fields", "valid/auc", "dcnv2_mall", "lr_mall"),
+    "wide_deep": Ablation("a deep part adds to the wide one", "valid/auc", "wide_deep_mall", "lr_mall"),
+    "din": Ablation("weighing the history by the candidate beats its mean", "valid/gauc", "din_mall", "dnn_mall"),
+    "sasrec": Ablation(
+        "full softmax beats binary with one negative", "test/ndcg@20", "sasrec_mall", "sasrec_mall task.objective=bce"
+    ),
+    "two_tower": Ablation(
+        "logQ undoes the popularity bias of in-batch negatives",
+        "test/recall@10",
+        "two_tower_mall",
+        "two_tower_mall task.logq=None",
+    ),
+    "image_text": Ablation(
+        "listings of one product are no negatives of each other",
+        "test/recall@10",
+        "image_text_mall",
+        "image_text_mall task.label=None",
+    ),
+}
+
+
+def figure(words: str, *, seed: int, metric: str, workdir: Path) -> float:
+    """The metric of a config with overrides, trained with one seed."""
+    config, *overrides = words.split()
+    experiment = read_config(ROOT / "configs" / f"{config}.py", [*overrides, f"seed={seed}", f"loader.seed={seed}"])
+    name = "-".join([config, *overrides, str(seed)]).replace("/", "_")
+    print(f"{words} seed {seed}", file=sys.stderr, flush=True)
+    metrics = train(experiment, workdir=workdir / name, say=lambda line: None).metrics
+    if metric not in metrics:
+        raise KeyError(f"{config} has no figure {metric!r}, but {', '.join(sorted(metrics))}")
+    return metrics[metric]
+
+
+def measure(ablation: Ablation, *, seeds: list[int], workdir: Path) -> dict:
+    full, without = (
+        [figure(words, seed=s, metric=ablation.metric, workdir=workdir) for s in seeds]
+        for words in (ablation.full, ablation.without)
+    )
+    sign = -1 if ablation.lower else 1
+    gaps = [sign * (a - b) for a, b in zip(full, without, strict=True)]
+    return {
+        **dataclasses.asdict(ablation),
+        "figures": full,
+        "figures_without": without,
+        "gain": statistics.mean(gaps),
+        "spread": statistics.stdev(gaps) if len(gaps) > 1 else 0.0,
+        "holds_on": sum(g > 0 for g in gaps),
+        "seeds": seeds,
+    }
+
+
+def table(results: dict[str, dict]) -> str:
+    lines = ["| system | claim | figure | with | without | gain ± sd | holds on |", "|---|---|---|---|---|---|---|"]
+    for name, r in results.items():
+        with_, without = statistics.mean(r["figures"]), statistics.mean(r["figures_without"])
+        lines.append(
+            f"| {name} | {r['claim']} | {r['metric']} | {with_:.4f} | {without:.4f} (`{r['without']}`) "
+            f"| {r['gain']:+.4f} ± {r['spread']:.4f} | {r['holds_on']} of {len(r['seeds'])} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=ABLATIONS, default=list(ABLATIONS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--workdir", type=Path, help="where runs lie; default: a temporary folder")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = args.workdir or Path(folder)
+        results = {n: measure(ABLATIONS[n], seeds=args.seeds, workdir=workdir) for n in args.only}
+    print(table(results))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
