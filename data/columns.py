@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from data.errors import UserError
 from data.features import MISSING
 
-Table = pa.Table | pa.RecordBatch
+Table: TypeAlias = pa.Table | pa.RecordBatch
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -6,6 +6,7 @@ Whole columns at a time; faults of single rows are named in `Rejects` and the ro
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,7 +78,7 @@ class _Job:
         self.bad = np.zeros(table.num_rows, bool)
         self.rejects = Rejects()
 
-    def encode(self, feature: Feature) -> Rows:
+    def encode(self, feature: Any) -> Rows:
         values = column(self.table, feature.name, file=self.file)
         match feature.kind:
             case "categorical":

@@ -18,7 +18,7 @@ class Order:
 
     def __init__(self, rows: int, *, shuffle: bool, seed: int, blocks: np.ndarray | None = None, window: int = 1 << 20):
         self.n, self.shuffle, self.seed = rows, shuffle, seed
-        self.blocks = None if blocks is None else np.asarray(blocks, np.int64)
+        self.blocks = np.zeros(0, np.int64) if blocks is None else np.asarray(blocks, np.int64)
         self.window = window
         self._made = _Recent(4)
 
@@ -35,7 +35,7 @@ class Order:
     def _within(self, epoch: int, at: int, end: int) -> np.ndarray:
         if not self.shuffle:
             return np.arange(at, end, dtype=np.int64)
-        if self.blocks is None:
+        if not len(self.blocks):
             return self._made.get((epoch,), lambda: self._permutation(epoch))[at:end].astype(np.int64)
         order, first, starts = self._made.get((epoch,), lambda: self._windows(epoch))
         parts = []
@@ -115,7 +115,8 @@ class _Recent:
     """The last few values made, safe for reading threads."""
 
     def __init__(self, size: int):
-        self._size, self._values, self._lock = size, OrderedDict(), threading.Lock()
+        self._size, self._lock = size, threading.Lock()
+        self._values: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
         with self._lock:

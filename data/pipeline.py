@@ -70,16 +70,17 @@ class Loader:
         if self.batch_size % count:
             raise UserError(f"batch_size {self.batch_size} does not divide over {count} processes")
         local = self.batch_size // count
-        order: Order | Bucketed = Order(
+        plain = Order(
             len(source),
             shuffle=self.shuffle and not once,
             seed=self.seed,
             blocks=getattr(source, "blocks", None),
             window=getattr(source, "window", 1 << 20),
         )
+        order: Order | Bucketed = plain
         if self.buckets is not None and not once:
             lengths = column(source, f"{self.buckets.sequence}/length")
-            order = Bucketed(order, lengths, batch_size=self.batch_size, batches=batches, window=self.buckets.window)
+            order = Bucketed(plain, lengths, batch_size=self.batch_size, batches=batches, window=self.buckets.window)
         reader = _Reader(
             source=source,
             order=order,
@@ -171,15 +172,15 @@ class _Reader:
             batch = self.source.take(np.minimum(positions, self.order.n - 1))
         else:
             batch = self.source.take(self.order.rows(start, stop))
-        if isinstance(self.order, Bucketed):
-            batch = self._cut(batch, longest=self.order.longest(start))
+        if isinstance(self.order, Bucketed) and self.loader.buckets is not None:
+            batch = _cut(batch, self.loader.buckets, longest=self.order.longest(start))
         for number, transform in enumerate(self.transforms):
             seed = (self.loader.seed, int(batch_index), number)
             batch = transform(batch, rng=RowRandom(seed, start=low, stop=high, total=size))
         return {**batch, VALID: positions < self.order.n} if self.once else batch
 
-    def _cut(self, batch: Rows, *, longest: int) -> Rows:
-        name = self.loader.buckets.sequence
-        declared = batch[name].shape[1]
-        width = min((w for w in self.loader.buckets.widths if w >= longest), default=declared)
-        return {**batch, name: np.ascontiguousarray(batch[name][:, :width])}
+
+def _cut(batch: Rows, buckets: Buckets, *, longest: int) -> Rows:
+    name = buckets.sequence
+    width = min((w for w in buckets.widths if w >= longest), default=batch[name].shape[1])
+    return {**batch, name: np.ascontiguousarray(batch[name][:, :width])}

@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import chz
 import numpy as np
@@ -46,17 +47,18 @@ def write_records(path: str | os.PathLike, *, batches: Iterable[Rows], features:
     arrays = features.arrays()
     layout = [[name, list(shape), dtype.str] for name, (shape, dtype) in arrays.items()]
     rows = blocks = 0
-    writer = None
+    writer: Any = None
     try:
         for block in _blocks(batches, arrays):
             if blocks % SHARD == 0:
-                writer = _close(writer)
+                _close(writer)
                 name = part / f"rows-{blocks // SHARD:05d}.array_record"
                 writer = array_record_module.ArrayRecordWriter(str(name), "group_size:1,uncompressed")
             writer.write(b"".join(np.ascontiguousarray(array).tobytes() for array in block.values()))
             rows += len(next(iter(block.values())))
             blocks += 1
-        writer = _close(writer)
+        _close(writer)
+        writer = None
         (part / "meta.json").write_text(json.dumps({"rows": rows, "block": BLOCK, "shard": SHARD, "arrays": layout}))
         part.rename(path)
     finally:
@@ -65,7 +67,7 @@ def write_records(path: str | os.PathLike, *, batches: Iterable[Rows], features:
     return rows
 
 
-def _close(writer) -> None:
+def _close(writer: Any) -> None:
     if writer is not None:
         writer.close()
 

@@ -6,6 +6,7 @@ One aggregate query per column over all rows for counts, and a sample for leaks;
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -29,8 +30,8 @@ class Column:
     nulls: float = 0.0
     """Share of rows."""
     distinct: int = 0
-    low: object = None
-    high: object = None
+    low: Any = None
+    high: Any = None
     mean: float = 0.0
     std: float = 0.0
     top: float = 0.0
@@ -157,7 +158,7 @@ def warn(stats: Stats) -> None:
         backwards = int(np.count_nonzero(np.diff(_floats(_first(stats, stats.time), stats.time)) < 0))
         if backwards:
             _named(stats, stats.time).warnings.append(f"out of order {backwards} times in the first row group")
-    if label is not None and len(label) > 100 and np.isfinite(label).all():
+    if stats.label is not None and label is not None and len(label) > 100 and np.isfinite(label).all():
         ordered = _floats(_first(stats, stats.label), stats.label)
         if len(ordered) > 100 and np.count_nonzero(np.diff(ordered)) == 1:
             _named(stats, stats.label).warnings.append("rows are sorted by the label: shuffle before any split by row")
