@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import chz
 import jax
@@ -22,14 +21,11 @@ from data.sources import SourceConfig
 from data.transforms.base import Transform
 from train.metrics.base import Accumulator, Arrays, Curve, Metric, column
 from train.metrics.ranks import NO_ITEM, Ranked, allow, padded, rank_targets
+from train.progress import RowsDone
 
 CURVES = "curves"  # folder of a workdir
 BLOCK = 1 << 23  # scores held at once by a retrieval evaluation
 Predict = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-
-
-class Progress(Protocol):
-    def __call__(self, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -100,11 +96,11 @@ class Evaluator:
         """Whether to run after `step`; at the last step every evaluator runs."""
         return last or (self.every is not None and step > 0 and step % self.every == 0)
 
-    def run(self, predict: Predict, *, progress: Progress | None = None) -> Evaluation:
+    def run(self, predict: Predict, *, progress: RowsDone | None = None) -> Evaluation:
         raise NotImplementedError(f"{type(self).__name__} does not define run")
 
     def rows(
-        self, source: SourceConfig, predict: Predict, *, progress: Progress | None = None
+        self, source: SourceConfig, predict: Predict, *, progress: RowsDone | None = None
     ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
         """Batches and their predictions, padding rows dropped."""
         opened = source.make()
@@ -164,7 +160,7 @@ class Tally:
 class Evaluate(Evaluator):
     """Point metrics over every row of a source."""
 
-    def run(self, predict: Predict, *, progress: Progress | None = None) -> Evaluation:
+    def run(self, predict: Predict, *, progress: RowsDone | None = None) -> Evaluation:
         tally = Tally(self.metrics, slices=self.slices)
         for batch, predictions in self.rows(self.source, predict, progress=progress):
             tally.update(predictions, batch)
@@ -210,7 +206,7 @@ class RankItems(Evaluator):
         default=None, doc="array of stored negative ids [b, N] to rank among instead; names then end in /sampledN"
     )
 
-    def run(self, predict: Predict, *, progress: Progress | None = None) -> Evaluation:
+    def run(self, predict: Predict, *, progress: RowsDone | None = None) -> Evaluation:
         tally: RankTally | None = None
         repeated = targets_seen = 0
         for batch, predictions in self.rows(self.source, predict, progress=progress):
@@ -256,7 +252,7 @@ class Retrieve(Evaluator):
     history: str | None = chz.field(default=None, doc="array of the query batch with keys that must not be shown")
     reverse: bool = chz.field(default=False, doc="also from items to queries")
 
-    def run(self, predict: Predict, *, progress: Progress | None = None) -> Evaluation:
+    def run(self, predict: Predict, *, progress: RowsDone | None = None) -> Evaluation:
         kept = {VALID, self.target, *(s.feature for s in self.slices.values())}
         kept |= {f"{self.target}/length"} | ({self.history, f"{self.history}/length"} if self.history else set())
         batches, queries, items, keys = [], [], [], []

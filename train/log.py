@@ -15,7 +15,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from data.errors import UserError
-from train.progress import Show, Style, show
+from train.progress import RowsDone, Show, Style, show
 
 METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
 
@@ -177,7 +177,7 @@ class Logger:
         self._show.evaluation(step, values)
         self._last = None
 
-    def evaluating(self, name: str) -> Callable[[int, int], None]:
+    def evaluating(self, name: str) -> RowsDone:
         """A progress callback for `Evaluator.run`."""
         return self._show.evaluating(name)
 

@@ -2,14 +2,20 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 Style = Literal["auto", "bar", "lines", "none"]
 ACCOUNTS = ("/unweighted", "/groups", "/excluded_groups", "/excluded_rows", "/ratio", "/expected", "/ties")
+
+
+class RowsDone(Protocol):
+    """What an evaluator calls as it goes through its rows."""
+
+    def __call__(self, done: int, total: int) -> None: ...
 
 
 class Show:
@@ -21,7 +27,7 @@ class Show:
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    def evaluating(self, name: str) -> Callable[[int, int], None]:
+    def evaluating(self, name: str) -> RowsDone:
         return lambda done, total: None
 
     def close(self) -> None: ...
@@ -72,7 +78,7 @@ class Bar(Show):
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
         self.progress.console.print(f"step {step}  {figures(values)}", highlight=False, markup=False)
 
-    def evaluating(self, name: str) -> Callable[[int, int], None]:
+    def evaluating(self, name: str) -> RowsDone:
         task: TaskID = self.progress.add_task(name, total=1, figures="rows")
 
         def report(done: int, total: int) -> None:
