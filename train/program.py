@@ -26,6 +26,9 @@ from train.tasks.base import Logs, Predictions
 State = dict[str, Any]
 Weights = Mapping[str, Mapping[str, jax.Array]]
 Reads = list[tuple[str, jax.Array]]
+"""Table and ids of each read."""
+RowGrads = list[tuple[str, jax.Array, jax.Array]]
+"""Table, ids and gradients of their rows."""
 
 
 class Program:
@@ -38,7 +41,7 @@ class Program:
         for path, node in nnx.iter_graph(abstract):
             if isinstance(node, nnx.Variable):
                 node.set_metadata(path=_name(path))
-        self._graph, self._params, self._stats = nnx.split(abstract, nnx.Param, ...)
+        self._graph, self._params, self._stats = _split(abstract)
         shapes = _values(self._params)
         self.row_tables = frozenset(self.optimizer.row_params(shapes))
         self.tx = self.optimizer.make(
@@ -74,8 +77,8 @@ class Program:
     def _init(self, key: jax.Array) -> State:
         init_key, run_key = jax.random.split(jax.random.wrap_key_data(key))
         model = self.experiment.model.make(self.features, rngs=nnx.Rngs(init_key))
-        _, params, stats = nnx.split(model, nnx.Param, ...)
-        params = _values(params)
+        _, parameters, stats = _split(model)
+        params = _values(parameters)
         dense = {path: p for path, p in params.items() if path not in self.row_tables}
         return {
             "step": jnp.zeros((), jnp.int32),
@@ -95,7 +98,7 @@ class Program:
         model = nnx.merge(self._graph, _filled(self._params, cast(params)), _filled(self._stats, stats))
         rngs = None if key is None else nnx.Rngs(key)
         outputs = model(cast(batch), rngs=rngs)
-        _, _, after = nnx.split(model, nnx.Param, ...)
+        _, _, after = _split(model)
         return _cast(outputs, dtype=jnp.dtype("float32")), _values(after)
 
     def _predict(self, weights: Weights, batch: Batch) -> Predictions:
@@ -141,10 +144,12 @@ class Program:
 
     def _average(self, ema: dict[str, jax.Array], params: dict[str, jax.Array]) -> dict[str, jax.Array]:
         decay = self.optimizer.ema
+        if decay is None:
+            return {}
         return {path: decay * old + (1 - decay) * params[path] for path, old in ema.items()}
 
-    def _gradients(self, state: State, batch: Batch, key) -> tuple[dict, Reads, dict, Logs]:
-        """Dense gradients, (table, ids, row gradients) of every read, new statistics, logs."""
+    def _gradients(self, state: State, batch: Batch, key) -> tuple[dict, RowGrads, dict, Logs]:
+        """Dense gradients, row gradients of every read, new statistics, logs."""
         parts = self.optimizer.accumulate
         if parts == 1:
             return self._micro_gradients(state["params"], state["stats"], batch, key)
@@ -175,7 +180,7 @@ class Program:
         ]
         return grads, reads, stats, jax.tree.map(lambda v: v.mean(0), logs)
 
-    def _micro_gradients(self, params, stats, batch: Batch, key) -> tuple[dict, list, dict, Logs]:
+    def _micro_gradients(self, params, stats, batch: Batch, key) -> tuple[dict, RowGrads, dict, Logs]:
         recorded = self._record(params, stats, batch, key)
         rows = [params[path][ids] for path, ids in recorded]
         dense = {path: p for path, p in params.items() if path not in self.row_tables}
@@ -203,7 +208,7 @@ class Program:
             self._forward(params, stats, batch, key)
         return tape.reads
 
-    def _merge_reads(self, state: State, reads: list) -> dict[str, Any]:
+    def _merge_reads(self, state: State, reads: RowGrads) -> dict[str, Any]:
         """Per table, the gradients of all its reads with those of equal ids summed."""
         merged = {}
         for path in sorted(self.row_tables):
@@ -239,7 +244,8 @@ class _Absent:
 
     def _refuse(self, *_: Any):
         raise UserError(
-            f"optimizer.rows keeps {self._path!r} row-sparse, but the model reads the whole table; take it out of optimizer.rows"
+            f"optimizer.rows keeps {self._path!r} row-sparse, but the model reads the whole table; "
+            "take it out of optimizer.rows"
         )
 
     __getitem__ = __array__ = __jax_array__ = __matmul__ = __rmatmul__ = __mul__ = __add__ = T = _refuse
@@ -247,6 +253,12 @@ class _Absent:
 
 def _name(path: tuple) -> str:
     return "/".join(str(part) for part in path)
+
+
+def _split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    """The graph, the parameters and all other state."""
+    graph, params, stats = nnx.split(model, nnx.Param, ...)
+    return graph, params, stats
 
 
 def _values(state: nnx.State) -> dict[str, Any]:

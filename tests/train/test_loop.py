@@ -120,7 +120,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path):
 
 
 def test_another_config_is_refused_with_the_difference(whole):
-    with pytest.raises(UserError, match="optimizer.lr: 0.01 -> 0.02"):
+    with pytest.raises(UserError, match=r"optimizer\.lr: 0\.01 -> 0\.02"):
         loop.train(tiny(optimizer=Optimizer(lr=0.02)), workdir=whole[0], **QUIET)
 
 
@@ -143,7 +143,7 @@ def test_early_stop_ends_the_run_and_stays_ended(tmp_path):
 
 def test_early_stop_on_an_unknown_metric_is_refused(tmp_path):
     experiment = chz.replace(tiny(), early_stop=EarlyStop(metric="valid/acu"))
-    with pytest.raises(UserError, match="valid/acu.*valid/auc"):
+    with pytest.raises(UserError, match=r"valid/acu.*valid/auc"):
         loop.train(experiment, workdir=tmp_path / "run", **QUIET)
 
 

@@ -132,9 +132,9 @@ def test_four_devices_train_as_one(rows):
 
 
 def test_a_batch_that_does_not_divide_names_both_numbers():
-    with pytest.raises(UserError, match="64 does not divide into optimizer.accumulate=3"):
+    with pytest.raises(UserError, match=r"64 does not divide into optimizer\.accumulate=3"):
         run(tiny(optimizer=sgd(accumulate=3)))
-    with pytest.raises(UserError, match="66 rows .* does not divide over mesh.data=4"):
+    with pytest.raises(UserError, match=r"66 rows .* does not divide over mesh\.data=4"):
         run(tiny(batch_size=66), mesh=Mesh(data=4).make())
 
 
@@ -154,7 +154,7 @@ class WholeTableModel(Model):
 
 def test_a_table_read_whole_cannot_be_row_sparse():
     experiment = chz.replace(tiny(optimizer=Optimizer(rows=(r"table",))), model=WholeTable())
-    with pytest.raises(UserError, match="reads the whole table|never reads its rows"):
+    with pytest.raises(UserError, match=r"reads the whole table|never reads its rows"):
         run(experiment)
 
 
