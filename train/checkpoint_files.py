@@ -142,7 +142,7 @@ def reason(error: BaseException) -> str:
     """The words of the operating system; tensorstore wraps them in pages of its own."""
     for e in _causes(error):
         if isinstance(e, OSError) and e.errno in _FULL:
-            return e.strerror
+            return e.strerror or str(e)
         if found := _FULL_TEXT.search(str(e)):
             return found.group()
     return str(error)

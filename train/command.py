@@ -41,7 +41,7 @@ def read_config(path: Path, overrides: list[str]) -> Config:
         # Another class in a place starts from its own defaults, not from the fields of the one before it.
         if isinstance(values.get(name), type) and value != values[name].__name__:
             values = {n: v for n, v in values.items() if not n.startswith(f"{name}.")}
-    blueprint = chz.Blueprint(type(base)).apply(values)
+    blueprint = chz.Blueprint[Config](type(base)).apply(values)
     try:
         return blueprint.make_from_argv(overrides)
     except REFUSALS as error:

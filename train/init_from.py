@@ -6,7 +6,7 @@ Names of running statistics are listed with "stats/" before them; `rename`, `inc
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import chz
 import jax
@@ -49,6 +49,7 @@ class LoadReport:
         return [*table, f"  {self.counts()}"]
 
     def counts(self) -> str:
+        parts: list[tuple[str, tuple[object, ...]]]
         parts = [("loaded", self.loaded), ("grown", self.grown), ("of another shape", self.mismatched)]
         parts += [("missing", self.missing), ("surplus", self.surplus), ("left out", self.left_out)]
         return ", ".join(f"{len(part)} {name}" for name, part in parts if part or name == "loaded")
@@ -57,7 +58,7 @@ class LoadReport:
 @chz.chz
 class InitFrom:
     workdir: str = chz.field(doc="the run whose weights are taken")
-    step: int | str = chz.field(default="best", doc="best, latest or the number of a step")
+    step: int | Literal["best", "latest"] = chz.field(default="best", doc="best, latest or the number of a step")
     rename: tuple[tuple[str, str], ...] = chz.field(
         default=(), doc="(regex, replacement) pairs that turn its names into names here, in order"
     )
@@ -95,10 +96,10 @@ class InitFrom:
         there = source["params"] | {STATS + name: value for name, value in source["stats"].items()}
         values, report = self.match(state["params"] | stats, source=there)
         params = {name: values[name] for name in state["params"]}
-        averages = {name: source["ema"].get(original) for name, original in report.loaded}
+        averages = {name: source["ema"][other] for name, other in report.loaded if other in source["ema"]}
         ema = {
             # A copy: a donated state must not hold one buffer twice.
-            name: params[name].copy() if averages.get(name) is None else _placed(averages[name], like=old)
+            name: _placed(averages[name], like=old) if name in averages else params[name].copy()
             for name, old in state["ema"].items()
         }
         return {**state, "params": params, "stats": {n: values[STATS + n] for n in state["stats"]}, "ema": ema}, report

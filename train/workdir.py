@@ -156,7 +156,12 @@ class Workdir:
         self._lock = descriptor
         # A forked data worker that outlives us must not go on holding the lock.
         owner = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (workdir := owner()) and workdir.close())
+
+        def let_go() -> None:
+            if (workdir := owner()) is not None:
+                workdir.close()
+
+        os.register_at_fork(after_in_child=let_go)
 
     def _writes(self) -> bool:
         if self.access == "read":

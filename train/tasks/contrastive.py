@@ -52,11 +52,28 @@ class Contrastive(Pairs):
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[jax.Array, Logs]:
         query, item, scale = self._sides(outputs)
         labels = None if self.label is None else _array(batch, self.label)
-        common = {"scale": scale, "labels": labels, "positives": self.positives, "chunk": self.chunk, "axis": self.axis}
         if self.objective == "softmax":
-            loss = softmax_contrastive(query, item, smoothing=self.smoothing, **common)
+            loss = softmax_contrastive(
+                query,
+                item,
+                scale=scale,
+                labels=labels,
+                positives=self.positives,
+                smoothing=self.smoothing,
+                chunk=self.chunk,
+                axis=self.axis,
+            )
         else:
-            loss = sigmoid_contrastive(query, item, bias=outputs.get("bias", 0.0), **common)
+            loss = sigmoid_contrastive(
+                query,
+                item,
+                scale=scale,
+                bias=outputs.get("bias", 0.0),
+                labels=labels,
+                positives=self.positives,
+                chunk=self.chunk,
+                axis=self.axis,
+            )
         total, logs = with_aux(loss, outputs)
         return total, {**logs, "scale": scale}
 
