@@ -89,10 +89,7 @@ class ConvNetEncoder(Encoder):
         widths = (shape[2], *config.widths)
         self.width = widths[-1]
         self.convs = nnx.List(
-            [
-                nnx.Conv(i, o, kernel_size=(3, 3), strides=(2, 2), rngs=rngs)
-                for i, o in pairwise(widths)
-            ]
+            [nnx.Conv(i, o, kernel_size=(3, 3), strides=(2, 2), rngs=rngs) for i, o in pairwise(widths)]
         )
         self.norms = nnx.List([nnx.LayerNorm(o, rngs=rngs) for o in widths[1:]])
 

@@ -14,7 +14,7 @@ def patchify(images: Float[Array, "b h w c"], *, size: int) -> Float[Array, "b n
 class PatchEmbedding(nnx.Module):
     """Linear map of each patch plus a learned position."""
 
-    def __init__(self, shape: tuple[int, int, int], *, size: int, dim: int, rngs: nnx.Rngs):
+    def __init__(self, shape: tuple[int, ...], *, size: int, dim: int, rngs: nnx.Rngs):
         height, width, channels = shape
         if height % size or width % size:
             raise ValueError(f"images of {height}x{width} do not divide into patches of {size}x{size}")

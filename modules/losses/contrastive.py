@@ -38,7 +38,7 @@ class Fold(NamedTuple):
     positive: Float[Array, "n"]  # sum of the positives' logits
     positives: Float[Array, "n"]
     total: Float[Array, "n"]  # sum of all logits
-    count: Float[Array, "n"]
+    allowed: Float[Array, "n"]  # how many those are
 
 
 def scale_of(log_scale: Float[Array, ""], *, largest: float = 100.0) -> Float[Array, ""]:
@@ -67,10 +67,10 @@ def softmax_contrastive(
     count = query.shape[0]
 
     def run(query: Side, item: Side, scale, chunk, axis):
-        def block(rows: Fold, item: Side, columns: Fold) -> tuple[Fold, Fold]:
+        def block(rows: Fold, item: Side, columns: Fold | None) -> tuple[Fold, Fold | None]:
             logits, positive, allowed = _logits(query, item, scale=scale, positives=positives)
             rows = _merge(rows, _fold(_less(logits, item.logq, axis=0), positive, allowed, axis=1))
-            return rows, _merge(columns, _fold(logits, positive, allowed, axis=0)) if symmetric else None
+            return rows, None if columns is None else _merge(columns, _fold(logits, positive, allowed, axis=0))
 
         back = _empty(item) if symmetric else None
         rows, columns = _travel(block, query, item, start=_empty(query), back=back, chunk=chunk, axis=axis)
@@ -122,7 +122,7 @@ def _logits(
     """Logits of a block, which of its pairs are positive, and which count at all."""
     logits = scale * jnp.einsum("qd,id->qi", query.x, item.x, preferred_element_type=jnp.float32)
     pair = query.row[:, None] == item.row[None]
-    if query.label is None:
+    if query.label is None or item.label is None:
         return logits, pair, jnp.ones_like(pair)
     same = query.label[:, None] == item.label[None]
     if positives == "all":
@@ -144,14 +144,14 @@ def _fold(logits, positive, allowed, *, axis: int) -> Fold:
         positive=jnp.sum(jnp.where(positive, logits, 0.0), axis=axis),
         positives=jnp.sum(positive, axis=axis, dtype=jnp.float32),
         total=jnp.sum(jnp.where(allowed, logits, 0.0), axis=axis),
-        count=jnp.sum(allowed, axis=axis, dtype=jnp.float32),
+        allowed=jnp.sum(allowed, axis=axis, dtype=jnp.float32),
     )
 
 
 def _empty(side: Side) -> Fold:
     # Made from the side's own rows, so that inside shard_map it varies over the axis as they do.
     zero = jnp.zeros_like(side.row, dtype=jnp.float32)
-    return Fold(top=zero + LOWEST, mass=zero, positive=zero, positives=zero, total=zero, count=zero)
+    return Fold(top=zero + LOWEST, mass=zero, positive=zero, positives=zero, total=zero, allowed=zero)
 
 
 def _merge(a: Fold, b: Fold) -> Fold:
@@ -162,12 +162,12 @@ def _merge(a: Fold, b: Fold) -> Fold:
         positive=a.positive + b.positive,
         positives=a.positives + b.positives,
         total=a.total + b.total,
-        count=a.count + b.count,
+        allowed=a.allowed + b.allowed,
     )
 
 
 def _cross_entropy(fold: Fold, *, smoothing: float) -> Float[Array, "n"]:
-    target = (1 - smoothing) * fold.positive / fold.positives + smoothing * fold.total / fold.count
+    target = (1 - smoothing) * fold.positive / fold.positives + smoothing * fold.total / fold.allowed
     return fold.top + jnp.log(fold.mass) - target
 
 
