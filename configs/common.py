@@ -1,7 +1,7 @@
 """Defaults of the families of systems, each stated once."""
 
 from data.mall.config import Mall
-from data.mall.sources import MallClicks
+from data.mall.sources import MallClicks, Split
 from data.pipeline import Loader
 from modules.base import ModelConfig
 from train.evaluators import Evaluate, Slice
@@ -13,10 +13,16 @@ from train.metrics.point import LogLoss, NormalisedEntropy
 from train.optim import Optimizer
 from train.tasks.pointwise import Pointwise
 
+HISTORY = 20
 
-def click_experiment(model: ModelConfig, *, history: int = 20, lr: float = 3e-3, steps: int = 600) -> Experiment:
+
+def clicks(split: Split = "train", *, history: int = HISTORY, content: str | None = None) -> MallClicks:
+    """The mall's impressions, with item vectors from the file `content` where it is given."""
+    return MallClicks(mall=Mall(), split=split, history=history, content=content)
+
+
+def click_experiment(model: ModelConfig, *, history: int = HISTORY, lr: float = 3e-3, steps: int = 600) -> Experiment:
     """A click tower on the mall's impressions: about one pass, since click towers overfit in the second."""
-    mall = Mall()
     metrics = (
         AUC(),
         GAUC(group="user_group"),
@@ -29,12 +35,12 @@ def click_experiment(model: ModelConfig, *, history: int = 20, lr: float = 3e-3,
     return Experiment(
         model=model,
         task=Pointwise(),
-        source=MallClicks(mall=mall, history=history),
+        source=clicks(history=history),
         loader=Loader(batch_size=1024),
         optimizer=Optimizer(lr=lr),
         evals={
             "valid": Evaluate(
-                source=MallClicks(mall=mall, split="valid", history=history),
+                source=clicks("valid", history=history),
                 metrics=metrics,
                 slices=slices,
                 batch_size=4096,

@@ -9,7 +9,7 @@ Figures: see README.
 """
 
 from data.mall.config import Mall
-from data.mall.sources import MallPairs
+from data.mall.sources import MallPairs, Split
 from data.pipeline import Loader
 from modules.content.image_text import ImageText
 from train.evaluators import Retrieve
@@ -22,7 +22,7 @@ from train.tasks.contrastive import Contrastive
 def get_config() -> Experiment:
     mall = Mall()
 
-    def retrieval(split: str) -> Retrieve:
+    def retrieval(split: Split) -> Retrieve:
         return Retrieve(
             source=MallPairs(mall=mall, split=split),
             target="spu",

@@ -8,7 +8,7 @@ Figures: see README.
 """
 
 from data.mall.config import Mall
-from data.mall.sources import MallSequences
+from data.mall.sources import MallSequences, Split
 from data.pipeline import Loader
 from data.transforms.history import NextTargets, UniformNegatives
 from modules.sequential.sasrec import SASRec
@@ -22,7 +22,7 @@ from train.tasks.next_item import NextItem
 def get_config() -> Experiment:
     mall, length = Mall(size="small"), 30
 
-    def ranking(split: str) -> RankItems:
+    def ranking(split: Split) -> RankItems:
         source = MallSequences(mall=mall, split=split, max_len=length)
         return RankItems(source=source, history="history", metrics=(HitRate(ks=(5, 20)), NDCG(ks=(20,))))
 

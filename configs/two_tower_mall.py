@@ -8,7 +8,7 @@ Figures: see README.
 """
 
 from data.mall.config import Mall
-from data.mall.sources import MallProducts, MallQueries
+from data.mall.sources import MallProducts, MallQueries, Split
 from data.pipeline import Loader
 from modules.retrieval.two_tower import TwoTower
 from train.evaluators import Retrieve
@@ -21,7 +21,7 @@ from train.tasks.contrastive import InBatchSoftmax
 def get_config() -> Experiment:
     mall = Mall(size="small")
 
-    def retrieval(split: str) -> Retrieve:
+    def retrieval(split: Split) -> Retrieve:
         return Retrieve(
             source=MallQueries(mall=mall, split=split),
             corpus=MallProducts(mall=mall),
