@@ -67,10 +67,14 @@ def _hash_bytes(values: pa.LargeBinaryArray) -> np.ndarray:
 
 def hash_ids(values: pa.Array, *, rows: int) -> np.ndarray:
     """int32 rows 2..rows-1 of a hashed table; nulls and empty strings give 0."""
+    if not pa.types.is_dictionary(values.type) and is_text(values.type) and len(values) > 4096:
+        values = values.dictionary_encode()
     if pa.types.is_dictionary(values.type):
-        return through_dictionary(values, lambda distinct: hash_ids(distinct, rows=rows))
-    if is_text(values.type) and len(values) > 4096:
-        return through_dictionary(values.dictionary_encode(), lambda distinct: hash_ids(distinct, rows=rows))
+        return through_dictionary(values, lambda distinct: _hashed(distinct, rows))
+    return _hashed(values, rows)
+
+
+def _hashed(values: pa.Array, rows: int) -> np.ndarray:
     values = empty_is_null(values)
     ids = (hash_column(values) % np.uint64(rows - FIRST) + np.uint64(FIRST)).astype(np.int32)
     if values.null_count:
