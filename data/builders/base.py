@@ -54,6 +54,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     md5: ClassVar[Mapping[str, str]] = {}
     """Of the published files, unpacked, where known."""
     max_rejects = 0.01
+    learn_from: ClassVar[tuple[str, ...]] = ("train",)
+    """Splits whose values make the vocabularies."""
     tokens: ClassVar[int] = 8000
     """Size of the tokenizer of each text feature that names a tokenizer file; `rows` gives the size reached."""
 
@@ -92,7 +94,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._manual = Manual(dl_manager.manual_dir, home=self.home, max_rejects=self.max_rejects, md5=self.md5)
         config = self.builder_config.name if self.builder_config else None
         features = self.adloom_features(defaultdict(lambda: FIRST), config=config)
-        self._ledger = Ledger(self.keys, vocabularies=named(features))
+        self._ledger = Ledger(self.keys, vocabularies=named(features), learn_from=self.learn_from)
         self._texts = {file: Texts(columns) for file, columns in tokenizers(features).items()}
         self.sizes: dict[str, int] = {}  # rows of tables whose ids the builder numbers itself
         return {split: self._blocks(split, tables) for split, tables in self.parts(self._manual).items()}
@@ -103,7 +105,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _blocks(self, split: str, tables: Iterable[pa.Table]) -> Iterator[tuple[int, dict]]:
         for number, table in enumerate(cut(tables, schema=self.stored())):
             self._ledger.add(split, table)
-            if split == "train":
+            if split in self.learn_from:
                 for texts in self._texts.values():
                     texts.add(table)
             yield number, example(table)

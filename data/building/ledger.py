@@ -83,8 +83,8 @@ class Distinct:
 class Ledger:
     """Reads every block once as it is written."""
 
-    def __init__(self, keys: Keys, *, vocabularies: Mapping[str, list[str]]):
-        self.keys, self.named = keys, vocabularies
+    def __init__(self, keys: Keys, *, vocabularies: Mapping[str, list[str]], learn_from: tuple[str, ...]):
+        self.keys, self.named, self.learn_from = keys, vocabularies, learn_from
         self.counters = {name: Counter() for name in vocabularies}
         self.users, self.items = Distinct(), Distinct()
         self.rows: dict[str, int] = {}
@@ -108,7 +108,7 @@ class Ledger:
         if keys.label:
             positive = int(pc.sum(pc.greater(table[keys.label], 0)).as_py() or 0)
             self.positives[split] = self.positives.get(split, 0) + positive
-        if split == "train":
+        if split in self.learn_from:
             for name, columns in self.named.items():
                 for column in columns:
                     self.counters[name].add(table[column].combine_chunks())
@@ -133,6 +133,7 @@ class Ledger:
                 digest.update(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)).tobytes())
 
     def _time(self, split: str, times: np.ndarray) -> None:
+        times = times[times > 0]  # 0 stands for missing
         if not len(times):
             return
         last = np.append(self._last_time.get(split, times[0]), times)
@@ -217,7 +218,7 @@ class Ledger:
             word = "LEAK " if pos and (abs(inside - outside) > 0.2 if neg else inside > 0.9) else ""
             yield f"{word}target in history: {name}: {inside:.1%} of positives, {outside:.1%} of negatives"
             after, other = pos_next / max(pos, 1), neg_next / max(neg, 1)
-            word = "LEAK " if after - other > 0.05 else ""
+            word = "LEAK " if after - other > 0.02 else ""
             yield (
                 f"{word}id order: {name}: the target is the largest past id plus one in {after:.1%} of positives, "
                 f"{other:.1%} of negatives"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 class Case:
     name: str
     rows: dict[str, int]
-    fault: tuple[str, str] | None
+    fault: tuple | None
+    """Field and reason of the malformed row; or several such pairs."""
     config: str | None = None
     folder: str | None = None
     first: dict = field(default_factory=dict)
