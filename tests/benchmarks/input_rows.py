@@ -63,14 +63,16 @@ def main(rows: int = 2_000_000, batch_size: int = 4096) -> dict:
         folder.mkdir()
         write(folder, rows)
         for encode in ("id", "hash"):
-            begun = time.perf_counter()
+            begun, worked = time.perf_counter(), time.process_time()
             source = Parquet(path=str(folder), features=features(encode), memory=8.0).make()
             opened = time.perf_counter() - begun
             epoch = to_device(source, batch_size)
+            worked = time.process_time() - worked
             out[encode] = {
                 "encode_rows_per_s": round(rows / opened),
                 "parquet_to_device_rows_per_s": round(rows / (opened + epoch)),
                 "next_epoch_rows_per_s": round(rows / epoch),
+                "cpu_us_per_row": round(1e6 * worked / rows, 2),  # what a machine busy with other work still tells
             }
         config = Parquet(path=str(folder), features=features("id"), memory=0.0, cache=f"{name}/cache")
         begun = time.perf_counter()
