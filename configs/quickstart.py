@@ -10,8 +10,9 @@ Figures: see README.
 import chz
 
 from configs import image_text_mall
-from configs.common import click_experiment
-from data.mall.sources import MallClicks, MallProducts
+from configs.common import click_experiment, clicks
+from data.mall.config import Mall
+from data.mall.sources import MallProducts
 from modules.ctr.dnn import DNN
 from serve.stages import Embed, Export, Index, Score
 from train.experiment import Experiment
@@ -21,18 +22,18 @@ from train.pipeline import Compare, Pipeline, Train
 def get_config() -> Pipeline:
     base, vectors = click_experiment(DNN()), "@items/vectors.npz"
 
-    def clicks(split: str, *, content: str | None) -> MallClicks:
-        return chz.replace(base.source, split=split, content=content)
-
     def tower(content: str | None) -> Experiment:
         measured = base.evals["valid"]
-        evals = {split: chz.replace(measured, source=clicks(split, content=content)) for split in ("valid", "test")}
-        return chz.replace(base, source=clicks("train", content=content), evals=evals)
+        evals = {
+            "valid": chz.replace(measured, source=clicks("valid", content=content)),
+            "test": chz.replace(measured, source=clicks("test", content=content)),
+        }
+        return chz.replace(base, source=clicks(content=content), evals=evals)
 
     return Pipeline(
         stages={
             "encoder": Train(experiment=image_text_mall.get_config()),
-            "items": Embed(of="@encoder", source=MallProducts(mall=base.source.mall), vectors=("item", "query")),
+            "items": Embed(of="@encoder", source=MallProducts(mall=Mall()), vectors=("item", "query")),
             "ids": Train(experiment=tower(None)),
             "ids_and_content": Train(experiment=tower(vectors)),
             "index": Index(of=vectors, metric="cosine"),
