@@ -5,11 +5,11 @@ A column is an integer, a number or text by the first block; later values that d
 
 import bz2
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,8 @@ def convert(
     rejects, total = Rejects(), 0
     _check_delimiter(source, delimiter)
     part = target.with_name(f"{target.name}.part{os.getpid()}")
-    writer, seen = None, set()
+    writer: pq.ParquetWriter | None = None
+    seen: set[object] = set()
     try:
         with Lines(source) as lines:
             for rows, table in tables(lines, source=source, delimiter=delimiter, rejects=rejects):
@@ -132,10 +133,11 @@ class Lines:
         self.close()
 
 
-def unpacked(path: Path) -> BinaryIO:
+def unpacked(path: Path) -> io.BufferedIOBase:
     """The bytes of a file, whether plain, gzip or bzip2."""
-    opens = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix, open)
-    return opens(path, "rb")
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    return bz2.open(path, "rb") if path.suffix == ".bz2" else path.open("rb")
 
 
 def _as_text(data: bytes, encoding: str) -> bytes:
@@ -228,7 +230,7 @@ def cast(
     rows: np.ndarray,
     rejects: Rejects,
     key: str | None = None,
-    seen: set | None = None,
+    seen: set[object] | None = None,
 ) -> pa.Table:
     """Text columns as `schema` says; rows with a value that does not fit, or a `key` in `seen`, are set aside."""
     bad = np.zeros(table.num_rows, bool)

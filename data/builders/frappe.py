@@ -7,10 +7,10 @@ import pyarrow as pa
 from data.builders.base import Builder, Config
 from data.building.ledger import Keys
 from data.building.read import Manual
-from data.features import Categorical, Features, Label
+from data.features import Categorical, Features, Label, Role
 
 FIELDS = ("user", "item", "daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city")
-ROLES = {"user": "user", "item": "item"}
+ROLES: Mapping[str, Role] = {"user": "user", "item": "item"}
 
 
 class Frappe(Builder):

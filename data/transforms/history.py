@@ -1,5 +1,7 @@
 """What next-item models train on: a target for each position of a history, and negatives for it."""
 
+from typing import Literal
+
 import chz
 import numpy as np
 
@@ -13,7 +15,7 @@ from data.transforms.base import Bound, Transform
 class Ids(Label):
     """Ids that a task compares with: an entry, or `width` entries, per position, or per row without `length`."""
 
-    type: str = "class"
+    type: Literal["binary", "real", "class"] = "class"
     length: int | None = None
     width: int | None = None
 

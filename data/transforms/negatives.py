@@ -1,5 +1,7 @@
 """Negatives by popularity or from an index, and the log sampling rates that undo their bias."""
 
+from typing import Literal
+
 import chz
 import numpy as np
 
@@ -44,7 +46,7 @@ class PopularityNegatives(Transform):
 class Rates(Ids):
     """Log sampling rates that lie beside ids."""
 
-    type: str = "real"
+    type: Literal["binary", "real", "class"] = "real"
 
 
 class _Popularity:
