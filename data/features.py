@@ -292,10 +292,11 @@ class Features:
         return Features(all=(*self.all, *features))
 
     def arrays(self, *, inputs_only: bool = False) -> dict[str, tuple[Shape, np.dtype]]:
-        """Name to (shape of one example, dtype) of every array in a batch."""
+        """Name to (shape of one example, dtype) of every array in a batch; or of what a model may be given: inputs,
+        and times, for those that ask for one by name."""
         out: dict[str, tuple[Shape, np.dtype]] = {}
         for f in self.all:
-            if f.is_input or not inputs_only:
+            if f.is_input or isinstance(f, Time) or not inputs_only:
                 out.update(f.arrays())
         return out
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import AxisType
 
 from data.errors import UserError
-from data.features import Features, Time
+from data.features import Features
 from data.sources import Source, SourceConfig
 from serve.artifact import VOCABULARIES
 from serve.files import digest, read_json
@@ -43,11 +43,8 @@ class Served:
         return {name: value for name, value in outputs.items() if value.ndim}
 
     def inputs(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-        """The arrays that `serve` reads. Times are offered too, for the models that ask for them."""
+        """The arrays that `serve` reads."""
         offered = self.features.arrays(inputs_only=True)
-        for feature in self.features.all:
-            if isinstance(feature, Time):
-                offered |= feature.arrays()
         read = inputs_read(self.serve, weights=self.weights, inputs=offered)
         return {name: spec for name, spec in offered.items() if name in read}
 

@@ -94,6 +94,8 @@ def run_config(config: Config, *, workdir: Path, fork: Path | None = None) -> in
         barrier("fork")
         workdir = fork
     outcome = train(config, workdir=workdir, say=_say)
+    if jax.process_index() != 0:
+        return 0
     if not outcome.finished:
         _say(f"stopped and saved at step {outcome.step} of {config.steps}; the same command goes on")
         return 0

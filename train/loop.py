@@ -38,6 +38,7 @@ class Outcome:
 def train(experiment: Experiment, *, workdir: Path, say: Say = print) -> Outcome:
     """Runs `experiment` in `workdir` to its end, from its beginning or from where it stopped."""
     first = jax.process_index() == 0
+    say = say if first else _silent
     mesh = experiment.mesh.make()
     with (
         Workdir(workdir, access="own" if first else "share") as folder,
@@ -178,6 +179,10 @@ class _Run:
         self.batches.close()
         self.logger.close()
         self.checkpoints.close()
+
+
+def _silent(line: str) -> None:
+    """What processes other than the first say."""
 
 
 def _keep_beside_the_model(source: Source, *, folder: Path) -> None:

@@ -5,7 +5,7 @@ parameter's path to its array, since plain dicts cost a twentieth of the dispatc
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.experimental import multihost_utils
 
 from data.errors import UserError
 from data.features import Features
@@ -20,7 +21,6 @@ from modules.base import Batch, Outputs
 from modules.layers.rows import RowTape, use_tape
 from train.experiment import Experiment
 from train.rowwise import merge_rows
-from train.sharding import batch_sharding
 from train.tasks.base import Logs, Predictions
 
 State = dict[str, Any]
@@ -220,17 +220,23 @@ class Program:
         return merged
 
 
-def make_predict(program: Program, weights: Weights):
-    """Host batch to host predictions, by the one forward that evaluation, export and scoring share."""
-    placement = batch_sharding(program.mesh)
+def make_predict(program: Program, weights: Weights) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Host batch to host predictions, by the one forward that evaluation, export and scoring share.
+
+    With several processes each gives the same batch and gets the whole answer.
+    """
+    offered = program.features.arrays(inputs_only=True)
     shards = program.mesh.shape["data"]
-    used = {name for feature in program.features for name in feature.arrays()}
 
     def predict(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows = len(next(iter(batch.values())))
-        placed = placement if rows % shards == 0 else jax.sharding.NamedSharding(program.mesh, jax.P())
-        inputs = jax.device_put({n: np.asarray(a) for n, a in batch.items() if n in used}, placed)
-        return jax.device_get(program.predict(weights, inputs))
+        inputs = {name: np.asarray(array) for name, array in batch.items() if name in offered}
+        rows = len(next(iter(inputs.values())))
+        split = jax.P("data") if rows % shards == 0 else jax.P()
+        placement = jax.sharding.NamedSharding(program.mesh, split)
+        if jax.process_count() == 1:
+            return jax.device_get(program.predict(weights, jax.device_put(inputs, placement)))
+        parts = {n: jax.make_array_from_callback(a.shape, placement, a.__getitem__) for n, a in inputs.items()}
+        return multihost_utils.process_allgather(program.predict(weights, parts), tiled=True)
 
     return predict
 

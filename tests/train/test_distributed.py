@@ -16,7 +16,9 @@ from data.mall.sources import MallClicks
 from data.pipeline import Loader
 from modules.ctr.dnn import DNN
 from train.checkpoint import Checkpointing
+from train.evaluators import Evaluate
 from train.experiment import Experiment
+from train.metrics.auc import AUC
 from train.tasks.pointwise import Pointwise
 
 
@@ -26,6 +28,7 @@ def get_config() -> Experiment:
         task=Pointwise(),
         source=MallClicks(mall=Mall(size="tiny"), history=4),
         loader=Loader(batch_size=64),
+        evals={"valid": Evaluate(source=MallClicks(mall=Mall(size="tiny"), split="valid", history=4), metrics=(AUC(),))},
         steps=6,
         checkpoint=Checkpointing(every=4),
     )
@@ -72,6 +75,7 @@ def test_two_processes_train_as_one_and_hand_over_to_it(root, tmp_path):
     outputs = finish(*pair)
     assert "2 cpu devices" in outputs[0]
     finish(start(root, config, tmp_path / "alone", devices=2))
+    assert "valid/auc" in outputs[0] and "valid/auc" not in outputs[1]
     pair_at, alone_at = (tmp_path / name / "checkpoints" for name in ("pair", "alone"))
     assert_close((pair_at, 4), (alone_at, 4))
 
