@@ -9,7 +9,7 @@ from data.builders.base import Builder, Config
 from data.building.ledger import Keys
 from data.building.parts import at_random, between
 from data.building.read import Manual
-from data.features import Categorical, Features, Label, Time
+from data.features import Categorical, Features, Label, Role, Time
 
 TEXTS = ("site_id", "site_domain", "site_category", "app_id", "app_domain", "app_category")
 DEVICE = ("device_id", "device_ip", "device_model")
@@ -68,7 +68,7 @@ class Avazu(Builder):
     @classmethod
     def adloom_features(cls, rows: Mapping[str, int], *, config: str | None = None) -> Features:
         def field(name: str) -> Categorical:
-            role = "user" if name in DEVICE else "context"
+            role: Role = "user" if name in DEVICE else "context"
             if name in LARGE:
                 return Categorical(name=name, rows=LARGE[name], encode="hash", role=role)
             return Categorical(name=name, rows=rows[name], encode="vocabulary", role=role)

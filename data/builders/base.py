@@ -50,7 +50,6 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     licence: ClassVar[str]
     columns: ClassVar[pa.Schema]
     """What is stored. Integers and strings hold no nulls; a missing string is empty, a missing number NaN."""
-    keys: ClassVar[Keys] = Keys()
     md5: ClassVar[Mapping[str, str]] = {}
     """Of the published files, unpacked, where known."""
     max_rejects = 0.01
@@ -58,6 +57,11 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Splits whose values make the vocabularies."""
     tokens: ClassVar[int] = 8000
     """Size of the tokenizer of each text feature that names a tokenizer file; `rows` gives the size reached."""
+
+    @property
+    def keys(self) -> Keys:
+        """What the columns are to a reader; a plain attribute where it is the same in every config."""
+        return Keys()
 
     @property
     def MANUAL_DOWNLOAD_INSTRUCTIONS(self) -> str:
@@ -116,7 +120,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _download_and_prepare(self, dl_manager, download_config) -> None:
         """Also writes, before TFDS renames the folder to its name, what was learnt on the way."""
-        super()._download_and_prepare(dl_manager, download_config)
+        with contextlib.ExitStack() as self.held:  # what a builder keeps open until all splits are written
+            super()._download_and_prepare(dl_manager, download_config)
         folder, ledger, manual = Path(self.data_dir), self._ledger, self._manual
         manual.check()
         tables = dict(self.sizes)
