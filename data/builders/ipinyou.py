@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from data.builders.base import Builder, Config
 from data.building.ledger import Keys
 from data.building.parts import between
-from data.building.read import ROW, Manual
+from data.building.read import Manual
 from data.columns import split
 from data.errors import UserError
 from data.features import Categorical, Features, Label, Numeric, Sequence, Time
@@ -138,18 +138,17 @@ class Ipinyou(Builder):
     # What others made of them ----------------------------------------------------------------------------------
 
     def _libfm(self, manual: Manual, name: str) -> Iterator[pa.Table]:
-        path = manual.find(name)
-        fields = [f"{field}#" for field in LIBFM]
-        schema = pa.schema([("click", pa.float32()), *((field, pa.string()) for field in fields)])
+        schema = pa.schema([("click", pa.float32()), *((field, pa.string()) for field in LIBFM)])
         for table in manual.csv(name, schema=schema, delimiter=" ", has_header=False, quote=False):
             table = manual.binary(table, "click")
-            for field in fields:
+            for field in LIBFM:
                 good = pc.match_substring_regex(table[field], r"^\d{1,9}:1$").to_numpy()
                 table = manual.keep(table, good, field=field, why="not index:1")
-            columns = {"click": table["click"], ROW: table[ROW]}
-            for field, plain in zip(fields, LIBFM, strict=True):
-                columns[plain] = pc.utf8_slice_codeunits(table[field], 0, -2).cast(pa.int64())
-            yield pa.table(columns).replace_schema_metadata({b"file": str(path)})
+            for at, field in enumerate(table.column_names):
+                if field in LIBFM:
+                    index = pc.utf8_slice_codeunits(table[field], 0, -2).cast(pa.int64())
+                    table = table.set_column(at, field, index)
+            yield table
 
     def _auctions(self, manual: Manual) -> Iterator[pa.Table]:
         if manual.has("info.json"):

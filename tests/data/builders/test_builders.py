@@ -1,9 +1,12 @@
 """Every builder, on rows written by us in the format of its release, one of them malformed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data.builders import base
@@ -15,12 +18,24 @@ FIXTURES = Path(__file__).parent / "fixtures"
 CASES = (*cases_ads.CASES, *cases_content.CASES)
 
 
+def _manual(folder: Path, tmp_path: Path) -> Path:
+    """The fixture; where its rows stand for Parquet files, a copy with these."""
+    if not list(folder.rglob("*.parquet.jsonl")):
+        return folder
+    copy = Path(shutil.copytree(folder, tmp_path / "manual"))
+    for file in copy.rglob("*.parquet.jsonl"):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        pq.write_table(pa.Table.from_pylist(rows), file.with_suffix(""))
+        file.unlink()
+    return copy
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.name}-{c.config or 'default'}-{c.folder or ''}")
 def test_builder(case, tmp_path):
     path = base.build(
         case.name,
-        manual=FIXTURES / (case.folder or case.name),
-        out=tmp_path,
+        manual=_manual(FIXTURES / (case.folder or case.name), tmp_path),
+        out=tmp_path / "out",
         config=case.config,
         max_rejects=0.5,
     )
