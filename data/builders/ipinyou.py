@@ -13,7 +13,7 @@ from data.building.parts import between
 from data.building.read import Manual
 from data.columns import split
 from data.errors import UserError
-from data.features import Categorical, Features, Label, Numeric, Sequence, Time
+from data.features import Categorical, Features, Label, Numeric, Role, Sequence, Time
 
 LIBFM = (
     "weekday", "hour", "useragent", "ip", "region", "city", "adexchange", "domain",
@@ -170,7 +170,7 @@ class Ipinyou(Builder):
             return Features(all=(*inputs, Label(name="click")))
 
         def field(name: str) -> Categorical:
-            role = "user" if name in ("user", "user_agent", "ip") else "item" if name == "creative" else "context"
+            role: Role = "user" if name in ("user", "user_agent", "ip") else "item" if name == "creative" else "context"
             if name in LARGE:
                 return Categorical(name=name, rows=LARGE[name], encode="hash", role=role)
             return Categorical(name=name, rows=rows[name], encode="vocabulary", role=role)

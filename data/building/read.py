@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data.building.parse import fits, json_object, number_lists
 from data.columns import is_list, missing_column, split
-from data.csv import INTEGER, NUMBER, Lines, cast, header, tables, unpacked
+from data.csv import Lines, cast, header, tables, unpacked
 from data.errors import UserError
 from data.rejects import Rejects
 
@@ -127,7 +128,7 @@ class Manual:
         titles = {name: (rename or {}).get(name, name) for name in schema.names}
         flat = pa.schema([(n, pa.string() if is_list(schema.field(n).type) else schema.field(n).type) for n in titles])
         seen: set = set()
-        found, total = Rejects(), 0
+        found, malformed, total = Rejects(), Rejects(), 0
         with Lines(path, encoding=encoding, delimiter=delimiter) as lines:
             self._check_head(lines, delimiter, has_header, [t for n, t in titles.items() if n not in optional])
             given = None if has_header else schema.names
@@ -135,7 +136,7 @@ class Manual:
                 lines,
                 source=path,
                 delimiter=delimiter,
-                rejects=found,
+                rejects=malformed,
                 names=given,
                 quote=quote,
                 newlines=newlines,
@@ -155,8 +156,8 @@ class Manual:
                 found = self._absorb(found)
                 progress(table.num_rows)
                 yield self._typed(good, schema, path, separator)
-        self.count(path, total + found.count)
-        self._absorb(found)
+        self.count(path, total + malformed.count)
+        self._absorb(malformed)
 
     def json_lines(
         self, *names: str, schema: pa.Schema, parse: Callable[[str], dict] = json.loads, rename: Mapping | None = None
@@ -167,21 +168,33 @@ class Manual:
         progress = self._progress(path)
         kept: list[dict] = []
         numbers: list[int] = []
+        faults: dict[str, list[tuple[int, str]]] = {}
+        read = 0
         for number, line in enumerate(self._text_lines(path)):
-            self.count(path, number + 1)
-            row, why = _object(line, parse)
+            row, why = json_object(line, parse)
             if row is None:
-                self.set_aside(path, [number], field="line", why=why, values=[line[:80]])
-                continue
-            kept.append(row)
-            numbers.append(number)
-            if len(kept) == CHUNK:
-                progress(len(kept))
-                yield self._objects(kept, numbers, keys, schema, path)
-                kept, numbers = [], []
+                faults.setdefault(why, []).append((number, line[:80]))
+            else:
+                kept.append(row)
+                numbers.append(number)
+            read = number + 1
+            if read % CHUNK == 0:
+                self._settle(path, faults, read)
+                progress(CHUNK)
+                if kept:
+                    yield self._objects(kept, numbers, keys, schema, path)
+                kept, numbers, faults = [], [], {}
+        self._settle(path, faults, read)
         if kept:
-            progress(len(kept))
             yield self._objects(kept, numbers, keys, schema, path)
+
+    def _settle(self, path: Path, faults: dict[str, list[tuple[int, str]]], read: int) -> None:
+        self.count(path, read)
+        for why, lines in faults.items():
+            rows, values = zip(*lines, strict=True)
+            self.set_aside(path, rows, field="line", why=why, values=list(values))
+        if read > EARLY:
+            self.check()
 
     def parquet(self, *names: str, schema: pa.Schema) -> Iterator[pa.Table]:
         """Row groups of the Parquet files; `names` are globs here."""
@@ -253,7 +266,7 @@ class Manual:
                 values = split(values, separator or " ")
                 inner = field.type.value_type
                 if not pa.types.is_string(inner):
-                    values, bad = _numbers(values, inner)
+                    values, bad = number_lists(values, inner)
                     table = self.keep(table, ~bad, field=field.name, why=f"not a list of {inner}")
                     values = values.filter(pa.array(~bad))
             elif pa.types.is_integer(field.type) and values.null_count:
@@ -279,7 +292,7 @@ class Manual:
             try:
                 columns[name] = pa.array(values, kind)
             except (pa.ArrowException, TypeError, ValueError, OverflowError):
-                fit = [_fits(value, kind) for value in values]
+                fit = [fits(value, kind) for value in values]
                 at = np.flatnonzero([not f for f in fit])
                 shown = [values[i] for i in at[:10]]
                 self.set_aside(path, np.asarray(numbers)[at], field=name, why=f"no {kind}", values=shown)
@@ -324,32 +337,3 @@ class Manual:
                 state["next"] = time.monotonic() + 5
 
         return report
-
-
-def _object(line: str, parse: Callable[[str], dict]) -> tuple[dict | None, str]:
-    try:
-        row = parse(line)
-    except (ValueError, SyntaxError, RecursionError):
-        return None, "not UTF-8" if line == "\ufffd" else "not JSON"
-    return (row, "") if isinstance(row, dict) else (None, "not an object")
-
-
-def _fits(value, kind: pa.DataType) -> bool:
-    try:
-        pa.array([value], kind)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def _numbers(values: pa.Array, inner: pa.DataType) -> tuple[pa.Array, np.ndarray]:
-    """Lists of strings as lists of numbers, and which rows hold something else (they become empty)."""
-    pattern = INTEGER if pa.types.is_integer(inner) else NUMBER
-    flat = values.flatten()
-    wrong = ~pc.match_substring_regex(flat, pattern).to_numpy(zero_copy_only=False)
-    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    bad = np.zeros(len(values), bool)
-    bad[np.repeat(np.arange(len(values)), lengths)[wrong]] = True
-    clean = pc.if_else(pa.array(~wrong), pc.utf8_trim_whitespace(flat), pa.scalar("0"))
-    offsets = pa.array(np.cumsum([0, *lengths]), pa.int32())
-    return pa.ListArray.from_arrays(offsets, clean.cast(inner)), bad
