@@ -76,14 +76,7 @@ class Temporal(Split):
     test: float = chz.field(default=0.1, doc="share of rows")
 
     def parts(self, source: Source) -> np.ndarray:
-        time = column(source, self.time or _one(source, "time"))
-        if not len(time):
-            return np.zeros(0, np.int8)
-        ordered = np.sort(time)
-        from_valid, from_test = (
-            ordered[min(len(time) - 1, int(len(time) * (1 - share)))] for share in (self.valid + self.test, self.test)
-        )
-        return (time >= from_valid).astype(np.int8) + ((time >= from_test) if self.test else 0)
+        return by_time(column(source, self.time or _one(source, "time")), valid=self.valid, test=self.test)
 
 
 @chz.chz
@@ -149,6 +142,17 @@ class ColdItems(Split):
             cold = _drawn(seen.ravel(), valid=self.valid, test=self.test, seed=self.seed).reshape(seen.shape) > 0
             parts = np.where((parts == 0) & (cold & held).any(axis=1), np.int8(-1), parts)
         return parts
+
+
+def by_time(time: np.ndarray, *, valid: float, test: float) -> np.ndarray:
+    """0, 1 or 2 per row: the newest `test` of the rows are 2, the `valid` before them 1."""
+    if not len(time):
+        return np.zeros(0, np.int8)
+    ordered = np.sort(time)
+    from_valid, from_test = (
+        ordered[min(len(time) - 1, int(len(time) * (1 - share)))] for share in (valid + test, test)
+    )
+    return (time >= from_valid).astype(np.int8) + ((time >= from_test) if test else 0)
 
 
 def shared(config: SourceConfig) -> Source:

@@ -1,0 +1,146 @@
+"""Pictures packed end to end in one file, with titles and attributes beside it.
+
+images.bin, images.idx.tsv (id, offset, length), items.tsv (id, title, attributes), split.tsv (id, train or val).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import chz
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.building.interactions import look_up, whole
+from data.building.read import Manual
+from data.building.texts import Texts
+from data.encode import encode
+from data.errors import UserError
+from data.features import Features, Image, Label, Text
+from data.hashing import hash_column
+from data.images import decode
+from data.mapped import default_cache
+from data.paths import expand
+from data.rejects import report
+from data.sources import Rows, SourceConfig
+from data.tokenizer import save
+from data.vocabulary import Vocabularies
+
+HOME = "https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-small, packed by your own script"
+ATTRIBUTES = ("gender", "masterCategory", "subCategory", "articleType", "baseColour", "season", "year", "usage")
+BYTES = "images.bin"
+TITLE = "title.json"
+
+
+def listings(manual: Manual) -> pa.Table:
+    """id, title, attributes, part, offset and length of every item whose picture lies within the file."""
+    text = pa.string()
+    schema = pa.schema([("id", pa.int64()), ("title", text), *((name, text) for name in ATTRIBUTES)])
+    places = pa.schema([("id", pa.int64()), ("offset", pa.int64()), ("length", pa.int64())])
+    parts = pa.schema([("id", pa.int64()), ("split", text)])
+    items = whole(manual.csv("items.tsv", schema=schema, delimiter="\t", quote=False, key="id"))
+    index = whole(manual.csv("images.idx.tsv", schema=places, delimiter="\t", key="id"))
+    split = whole(manual.csv("split.tsv", schema=parts, delimiter="\t", key="id"))
+    end = pc.add(index["offset"], index["length"])
+    inside = pc.and_(pc.less_equal(end, manual.find(BYTES).stat().st_size), pc.greater_equal(index["offset"], 0))
+    index = manual.keep(index, inside, field="offset", why=f"outside {BYTES}")
+    items = manual.keep(items, pc.is_in(items["id"], index["id"].combine_chunks()), field="id", why="no picture")
+    items = manual.keep(items, pc.is_in(items["id"], split["id"].combine_chunks()), field="id", why="no split")
+    return numbered(look_up(look_up(items, on="id", other=index), on="id", other=split))
+
+
+def numbered(items: pa.Table) -> pa.Table:
+    """Adds `product`: one number per distinct title, since equal titles cannot be told apart by a text."""
+    _, product = np.unique(hash_column(items["title"].combine_chunks()), return_inverse=True)
+    return items.append_column("product", pa.array(product.astype(np.int64)))
+
+
+def pictures(path: Path, items: pa.Table) -> pa.Array:
+    """The encoded pictures of `items`, without reading the others."""
+    data = np.memmap(path, np.uint8, "r")
+    spans = zip(items["offset"].to_pylist(), items["length"].to_pylist(), strict=True)
+    return pa.array([data[at : at + length].tobytes() for at, length in spans], pa.large_binary())
+
+
+@chz.chz
+class PackedImages(SourceConfig):
+    """Picture and title of each listing. The tokenizer is learnt from the training titles, once, into the cache."""
+
+    path: str = chz.field(doc="folder with images.bin, images.idx.tsv, items.tsv, split.tsv; may begin with $NAME")
+    split: Literal["train", "val"] = "train"
+    height: int = 80
+    width: int = 60
+    tokens: int = chz.field(default=4000, doc="size of the tokenizer")
+    length: int = chz.field(default=16, doc="tokens of a title kept")
+    max_rejects: float = chz.field(default=0.01, doc="share of rows that may be set aside before the run stops")
+    cache: str | None = chz.field(default=None, doc="cache folder; default: $XDG_CACHE_HOME/adloom or ~/.cache/adloom")
+
+    def make(self) -> "PackedPictures":
+        manual = Manual(expand(self.path), home=HOME, max_rejects=self.max_rejects, md5={})
+        items = listings(manual)
+        report(manual.rejects, manual.rows, path=None, max_share=self.max_rejects)
+        vocabularies = self._tokenizer(items.filter(pc.equal(items["split"], "train")))
+        features = Features(
+            all=(
+                Image(name="image", height=self.height, width=self.width, role="item"),
+                Text(
+                    name="title",
+                    tokens=vocabularies.tokenizer(TITLE).get_vocab_size(),
+                    length=self.length,
+                    tokenizer=TITLE,
+                    role="item",
+                ),
+                Label(name="product", type="class"),
+            )
+        )
+        chosen = items.filter(pc.equal(items["split"], self.split)).combine_chunks()
+        return PackedPictures(chosen, path=manual.find(BYTES), features=features, vocabularies=vocabularies)
+
+    def _tokenizer(self, items: pa.Table) -> Vocabularies:
+        key = hashlib.blake2b(f"{self.tokens}\n".encode(), digest_size=16)
+        key.update("\n".join(items["title"].to_pylist()).encode())
+        folder = Path(self.cache or default_cache()) / "tokenizers" / key.hexdigest()
+        if not (folder / TITLE).exists():
+            texts = Texts(["title"])
+            texts.add(items)
+            save(texts.learn(size=self.tokens), target=folder / TITLE)
+        return Vocabularies(folder)
+
+
+class PackedPictures:
+    """Titles encoded in memory, pictures decoded when taken: all of them would take a hundred times the file."""
+
+    def __init__(self, items: pa.Table, *, path: Path, features: Features, vocabularies: Vocabularies):
+        self.features, self.vocabularies = features, vocabularies
+        self._path, self._items = path, items.select(["offset", "length"])
+        self._image = features.one("image")
+        told = encode(items, features=features.without("image"), vocabularies=vocabularies, file=str(path))
+        self._rows, self.rejects = told.rows, told.rejects
+
+    def __len__(self) -> int:
+        return self._items.num_rows
+
+    def __getitem__(self, index: int) -> Rows:
+        return {name: array[0] for name, array in self.take(np.array([index])).items()}
+
+    def take(self, indices: np.ndarray) -> Rows:
+        indices = np.asarray(indices)
+        chosen = self._items.take(pa.array(indices))
+        shape = {"height": self._image.shape[0], "width": self._image.shape[1]}
+        image, faults = decode(pictures(self._path, chosen), **shape)
+        for row, why in faults.items():
+            raise UserError(
+                f"{self._path}: the picture at byte {chosen['offset'][row]}: {why}; python -m data build fashion sets "
+                "such listings aside"
+            )
+        rows = {name: array[indices] for name, array in self._rows.items()}
+        return {self._image.name: image, **rows}
+
+
+def parts(items: pa.Table, *, path: Path, chunk: int = 2048) -> Iterator[pa.Table]:
+    """The listings with their pictures, a chunk at a time."""
+    for at in range(0, items.num_rows, chunk):
+        table = items.slice(at, chunk)
+        yield table.append_column("image", pictures(path, table))
