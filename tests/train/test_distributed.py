@@ -23,12 +23,13 @@ from train.tasks.pointwise import Pointwise
 
 
 def get_config() -> Experiment:
+    mall = Mall(size="tiny")
     return Experiment(
         model=DNN(dim=4),
         task=Pointwise(),
-        source=MallClicks(mall=Mall(size="tiny"), history=4),
+        source=MallClicks(mall=mall, history=4),
         loader=Loader(batch_size=64),
-        evals={"valid": Evaluate(source=MallClicks(mall=Mall(size="tiny"), split="valid", history=4), metrics=(AUC(),))},
+        evals={"valid": Evaluate(source=MallClicks(mall=mall, split="valid", history=4), metrics=(AUC(),))},
         steps=6,
         checkpoint=Checkpointing(every=4),
     )
