@@ -1,0 +1,62 @@
+"""Packed pictures and their titles."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.builders.base import Built, build
+from data.errors import UserError
+from data.packed_images import PackedImages
+
+FIXTURE = Path(__file__).parent / "builders" / "fixtures" / "fashion_packed"
+
+
+def source(tmp_path, split, **more):
+    config = PackedImages(path=str(FIXTURE), split=split, tokens=300, max_rejects=0.5, cache=str(tmp_path), **more)
+    return config.make()
+
+
+def test_pictures_are_decoded_when_taken(tmp_path):
+    valid = source(tmp_path, "val", height=12, width=9)
+    assert len(valid) == 2
+    rows = valid.take(np.array([1, 0, 1]))
+    assert rows["image"].shape == (3, 12, 9, 3) and rows["image"].dtype == np.uint8
+    assert rows["image"].std() > 10
+    assert not np.array_equal(rows["image"][0], rows["image"][1])
+    for name, (shape, dtype) in valid.features.arrays().items():
+        assert rows[name].shape[1:] == shape and rows[name].dtype == dtype, name
+        np.testing.assert_array_equal(rows[name][0], valid[1][name])
+
+
+def test_equal_titles_are_one_product(tmp_path):
+    train = source(tmp_path, "train")
+    first = train._rows["product"][0]  # listings 1 (train) and 5 (val) share their title
+    assert first == source(tmp_path, "val")._rows["product"][1]
+    assert (train._rows["product"] == first).sum() == 1
+
+
+def test_a_picture_that_does_not_decode_is_named(tmp_path):
+    train = source(tmp_path, "train")
+    with pytest.raises(UserError, match="image does not decode; python -m data build fashion"):
+        train.take(np.arange(len(train)))
+
+
+def test_the_tokenizer_is_learnt_once_and_goes_with_the_model(tmp_path):
+    train = source(tmp_path, "train")
+    files = list(tmp_path.rglob("title.json"))
+    assert len(files) == 1 and train.features["title"].tokens <= 300
+    written = files[0].stat().st_mtime_ns
+    source(tmp_path, "val")
+    assert files[0].stat().st_mtime_ns == written
+    train.vocabularies.tokenizer("title.json")
+    train.vocabularies.save(tmp_path / "model")
+    assert (tmp_path / "model" / "title.json").is_file()
+
+
+def test_the_builder_gives_the_same_pictures(tmp_path):
+    path = build("fashion", config="packed", manual=FIXTURE, out=tmp_path, max_rejects=0.5)
+    built = Built(path=str(path), split="valid").make()
+    direct = source(tmp_path, "val").take(np.arange(2))
+    np.testing.assert_array_equal(built.columns["image"], direct["image"])
+    np.testing.assert_array_equal(built.columns["product"], direct["product"])
