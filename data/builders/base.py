@@ -172,6 +172,7 @@ def build(
         if max_rejects is not None:
             builder.max_rejects = max_rejects
         if (builder.data_path / "dataset_info.json").exists():
+            _same_files(Path(builder.data_path), manual)
             log.info("%s is built already; remove it to build it anew", builder.data_path)
         else:
             with _quiet():
@@ -179,6 +180,16 @@ def build(
                     download_dir=downloads, download_config=tfds.download.DownloadConfig(manual_dir=str(manual))
                 )
         return Path(builder.data_path)
+
+
+def _same_files(built: Path, manual: Path) -> None:
+    """Stops where the files have changed since, so that nobody takes old rows for new ones."""
+    for name, size in metadata(built)["files"].items():
+        file = manual / name
+        if file.is_file() and file.stat().st_size != size:
+            raise UserError(
+                f"{built} was built from another {name} ({size} bytes, now {file.stat().st_size}): remove it"
+            )
 
 
 @contextlib.contextmanager

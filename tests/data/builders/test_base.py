@@ -122,6 +122,9 @@ def test_a_second_build_leaves_the_first(manual, tmp_path):
     before = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
     assert build(manual, tmp_path / "out") == path
     assert before == {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+    (manual / "train.csv").write_text(rows(30))
+    with pytest.raises(UserError, match=r"was built from another train\.csv .*remove it"):
+        build(manual, tmp_path / "out")
 
 
 def test_a_killed_build_leaves_nothing_and_the_next_one_a_whole(manual, tmp_path):
