@@ -102,7 +102,7 @@ class Lines:
         while len(self._ready) < size or size < 0:
             try:
                 data = self._file.read(BLOCK)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            except (EOFError, OSError, zlib.error) as error:
                 raise UserError(f"{self.path}: broken after {self._read} bytes ({error}); fetch it again") from error
             self._read += len(data)
             whole, newline, left = (self._left + data).rpartition(b"\n")

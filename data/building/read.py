@@ -1,6 +1,5 @@
 """The files of a public release, as its owner packs them: plain or gzip, each malformed row counted and named."""
 
-import gzip
 import hashlib
 import json
 import logging
@@ -74,7 +73,7 @@ class Manual:
             with unpacked(path) as file:
                 while data := file.read(1 << 20):
                     digest.update(data)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise UserError(f"{path}: broken ({error}); fetch it again from {self.home}") from error
         if digest.hexdigest() != published:
             self.notes.append(f"{path.name} differs from the published file: md5 {digest.hexdigest()}, not {published}")
@@ -311,7 +310,7 @@ class Manual:
                         yield line.decode(encoding).rstrip("\r\n")
                     except UnicodeDecodeError:
                         yield "\ufffd"  # parses as nothing, so the row is named by its reader
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            except (EOFError, OSError, zlib.error) as error:
                 raise UserError(f"{path}: broken after line {done} ({error}); fetch it again") from error
 
     def _check_head(self, lines: Lines, delimiter: str, has_header: bool, titles: list[str]) -> None:

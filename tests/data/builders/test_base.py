@@ -1,5 +1,6 @@
 """What every builder owes to the framework: whole or nothing, faults named, the same data twice."""
 
+import bz2
 import gzip
 import os
 import shutil
@@ -98,6 +99,16 @@ def test_gzip_whole_and_truncated(manual, tmp_path):
     with pytest.raises(UserError, match=r"train\.csv\.gz: broken after"):
         build(manual, tmp_path / "half")
     assert not list((tmp_path / "half").rglob("dataset_info.json"))
+
+
+def test_bzip2_whole_and_damaged(manual, tmp_path):
+    packed = bz2.compress((manual / "train.csv").read_bytes())
+    (manual / "train.csv").unlink()
+    (manual / "train.csv.bz2").write_bytes(packed)
+    assert base.metadata(build(manual, tmp_path / "packed"))["statistics"]["splits"]["train"]["rows"] == 4
+    (manual / "train.csv.bz2").write_bytes(packed[:10] + b"xx" + packed[12:])
+    with pytest.raises(UserError, match=r"train\.csv\.bz2: broken after"):
+        build(manual, tmp_path / "broken")
 
 
 def test_bytes_that_are_no_text_are_named(manual, tmp_path):
