@@ -40,6 +40,7 @@ class FeatureSpec(Protocol):
     def shape(self) -> tuple[int, ...]: ...  # of one example's main array
 
 
+@runtime_checkable
 class Features(Protocol):
     """The inputs a source declares, in order; labels, weights and groups are not among them."""
 

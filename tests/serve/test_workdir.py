@@ -76,7 +76,7 @@ def test_artefact_workdir_and_evaluation_give_one_score(workdir, exported, evalu
     artifact = load(exported)
     assert artifact.signature["model"] == "modules.ctr.dnn:DNN"
     assert artifact.signature["step"] == 6
-    assert set(artifact.inputs) == set(Trained(workdir).features.arrays(inputs_only=True))
+    assert set(artifact.inputs) == {n for feature in Trained(workdir).features for n in feature.arrays()}
     np.testing.assert_allclose(artifact(source.take(np.arange(len(source))))["score"], evaluated, atol=1e-6)
     for name, model in (("a", exported), ("w", workdir)):
         done = score_source(model, source=TEST, output=tmp_path / name, columns=("item", "click"), batch=256)
