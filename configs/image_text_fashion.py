@@ -31,7 +31,7 @@ def get_config() -> Experiment:
         task=Contrastive(label="product"),
         source=PackedImages(path="$ADLOOM_DATA/fashion"),
         loader=Loader(batch_size=256),
-        optimizer=Optimizer(algorithm="adamw", lr=1e-3, warmup_steps=100, lr_schedule="cosine", weight_decay=0.01),
+        optimizer=Optimizer(algorithm="adamw", lr=1e-3, warmup_steps=30, lr_schedule="cosine", weight_decay=0.01),
         evals={"valid": valid},
         steps=1500,
     )
