@@ -4,7 +4,6 @@ ADLOOM_DATA=... python -m train configs/image_text_fashion.py --workdir runs/ima
 
 CLIP's softmax; listings of one title are no negatives of each other, and count as one when retrieved. Validation is
 the 2,847 listings of the published split, some with a title that a training listing has: no zero-shot claim.
-Figures: see README.
 """
 
 from data.packed_images import PackedImages

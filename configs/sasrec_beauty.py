@@ -5,7 +5,6 @@ ADLOOM_DATA=... python -m train configs/sasrec_beauty.py --workdir runs/sasrec_b
 Leave-last-two: the last item of the file is the validation target, the item before it the last training target, and
 the test item is kept back. Full ranking of 12,101 items, the history left out. Leave-last-two leaks time: other users
 may have bought later.
-Figures: see README.
 """
 
 from data.pipeline import Buckets, Loader

@@ -128,8 +128,8 @@ class PackedPictures:
     def take(self, indices: np.ndarray) -> Rows:
         indices = np.asarray(indices)
         chosen = self._items.take(pa.array(indices))
-        shape = {"height": self._image.shape[0], "width": self._image.shape[1]}
-        image, faults = decode(pictures(self._path, chosen), **shape)
+        height, width, _ = self._image.shape
+        image, faults = decode(pictures(self._path, chosen), height=height, width=width)
         for row, why in faults.items():
             raise UserError(
                 f"{self._path}: the picture at byte {chosen['offset'][row]}: {why}; python -m data build fashion sets "

@@ -9,7 +9,7 @@ from data.builders.base import Builder, Config
 from data.building.interactions import TARGET_COLUMNS, Log, distinct, event_columns, look_up, numbered, whole
 from data.building.ledger import Keys
 from data.building.read import Manual
-from data.features import Categorical, Dense, Features, Group, Label, MultiHot, Sequence, Text, Time
+from data.features import Categorical, Dense, Features, Group, Label, MultiHot, Role, Sequence, Text, Time
 
 ORIGIN = 1_500_000_000
 HISTORY = 50
@@ -110,7 +110,7 @@ class Microlens(Builder):
     def adloom_features(cls, rows: Mapping[str, int], *, config: str | None = None) -> Features:
         name = config or cls.BUILDER_CONFIGS[0].name
 
-        def category(field: str, role: str) -> Categorical:
+        def category(field: str, role: Role) -> Categorical:
             return Categorical(name=field, rows=rows[field], encode="vocabulary", role=role)
 
         if name == "mmctr":

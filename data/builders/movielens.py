@@ -13,7 +13,7 @@ from data.builders.base import Builder, Config
 from data.building.interactions import TARGET_COLUMNS, Log, distinct, event_columns, look_up, numbered, whole
 from data.building.ledger import Keys
 from data.building.read import Manual
-from data.features import Categorical, Features, Group, Label, MultiHot, Sequence, Time
+from data.features import Categorical, Features, Group, Label, MultiHot, Role, Sequence, Time
 
 ORIGIN = 1_000_000_000
 HISTORY = 50
@@ -191,11 +191,11 @@ class Movielens(Builder):
             target = Label(name="target", type="class")
             return Features(all=(history, target, Group(name="user"), Time(name="time", origin=ORIGIN)))
         if name == "latest_x1":
-            roles = {"user_id": "user", "item_id": "item"}
+            roles: dict[str, Role] = {"user_id": "user", "item_id": "item"}
             inputs = (Categorical(name=n, rows=rows[n], encode="vocabulary", role=roles.get(n, "context")) for n in X1)
             return Features(all=(*inputs, Label(name="label")))
 
-        def category(field: str, role: str) -> Categorical:
+        def category(field: str, role: Role) -> Categorical:
             return Categorical(name=field, rows=rows[field], encode="vocabulary", role=role)
 
         item, genre = category("item", "item"), category("genres", "item")

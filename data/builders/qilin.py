@@ -11,7 +11,7 @@ from data.building.interactions import look_up, whole
 from data.building.ledger import Keys
 from data.building.read import Manual
 from data.errors import UserError
-from data.features import Categorical, Dense, Features, Group, Label, Sequence, Text, Time
+from data.features import Categorical, Dense, Features, Group, Label, Role, Sequence, Text, Time
 from data.hashing import mix
 
 ORIGIN = 1_600_000_000
@@ -114,7 +114,7 @@ class Qilin(Builder):
 
     @classmethod
     def adloom_features(cls, rows: Mapping[str, int], *, config: str | None = None) -> Features:
-        def category(name: str, role: str) -> Categorical:
+        def category(name: str, role: Role) -> Categorical:
             return Categorical(name=name, rows=rows[name], encode="vocabulary", role=role)
 
         note = category("note", "item")

@@ -67,7 +67,7 @@ class Rope(Builder):
 
     def _rows(self, manual: Manual, part: str, pairs: dict, number: dict[str, int]) -> Iterator[pa.Table]:
         for domain, (_, texts, pictures) in DOMAINS.items():
-            told = dict(self._table(manual, f"{part}_{texts}.txt", 2))
+            told = {row[0]: row[1] for row in self._table(manual, f"{part}_{texts}.txt", 2)}
             shown: dict[str, list[tuple[float, str]]] = {}
             for row in self._table(manual, f"{part}_{pictures}.txt", 2 if domain == "page" else 3):
                 shown.setdefault(row[0], []).append((float(row[1]) if len(row) == 3 else 0.0, row[-1]))

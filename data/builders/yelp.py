@@ -10,7 +10,7 @@ from data.builders.base import Builder, Config
 from data.building.interactions import TARGET_COLUMNS, Log, distinct, event_columns, look_up, numbered, whole
 from data.building.ledger import Keys
 from data.building.read import Manual
-from data.features import Categorical, Features, Group, Label, MultiHot, Sequence, Time
+from data.features import Categorical, Features, Group, Label, MultiHot, Role, Sequence, Time
 from data.hashing import hash_column
 
 ORIGIN = 1_000_000_000
@@ -93,7 +93,7 @@ class Yelp(Builder):
             history = Sequence(name="history", of=item, length=HISTORY, role="user")
             return Features(all=(history, Label(name="target", type="class"), Group(name="user", encode="hash"), time))
 
-        def category(name: str, role: str) -> Categorical:
+        def category(name: str, role: Role) -> Categorical:
             return Categorical(name=name, rows=rows[name], encode="vocabulary", role=role)
 
         item = category("item", "item")
