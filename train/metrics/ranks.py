@@ -31,6 +31,11 @@ def padded(batch: Arrays, name: str) -> np.ndarray:
 
 def allow(shape: tuple[int, int], *, forbidden: np.ndarray | None, only: np.ndarray | None = None) -> np.ndarray:
     """Candidate mask [b, V]: the columns `only` (all if None) less the columns `forbidden`; -1 is no column."""
+    for ids in (forbidden, only):
+        if ids is not None and ids.max(initial=-1) >= shape[1]:
+            raise UserError(
+                f"item {ids.max()} is outside the {shape[1]} scores of a row: model and evaluator have other catalogues"
+            )
     rows = np.arange(shape[0])[:, None]
     mask = np.full((shape[0], shape[1] + 1), only is None)  # the last column takes the -1
     if only is not None:

@@ -171,3 +171,8 @@ def test_nothing_seen_is_nan_with_a_reason(metric):
     found = accumulator.compute()
     assert all(np.isnan(v) for v in found.values()) and set(accumulator.reasons()) == set(found)
     accumulator.curves()
+
+
+def test_a_history_of_another_catalogue_is_refused():
+    with pytest.raises(UserError, match="item 7 is outside the 5 scores of a row: model and evaluator"):
+        allow((2, 5), forbidden=np.array([[1, -1], [7, 2]]))
