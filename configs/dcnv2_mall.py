@@ -2,7 +2,7 @@
 
     python -m train configs/dcnv2_mall.py --workdir runs/dcnv2
 
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from configs.common import click_experiment

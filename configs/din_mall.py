@@ -2,7 +2,7 @@
 
     python -m train configs/din_mall.py --workdir runs/din
 
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from configs.common import click_experiment

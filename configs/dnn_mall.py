@@ -2,7 +2,7 @@
 
     python -m train configs/dnn_mall.py --workdir runs/dnn
 
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from configs.common import click_experiment

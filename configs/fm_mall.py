@@ -2,7 +2,7 @@
 
     python -m train configs/fm_mall.py --workdir runs/fm
 
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from configs.common import click_experiment

@@ -5,7 +5,7 @@ python -m train configs/image_text_mall.py --workdir runs/siglip task.objective=
 
 Negatives are the global batch, on however many devices; task.chunk=64 keeps the logits of 64 at a time. Listings of
 one product are no negatives of each other. Evaluated on products that no training pair shows.
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from data.mall.config import Mall

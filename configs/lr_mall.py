@@ -2,7 +2,7 @@
 
     python -m train configs/lr_mall.py --workdir runs/lr
 
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from configs.common import click_experiment

@@ -4,7 +4,7 @@
 
 mall -> image-text encoder -> item vectors -> click tower with and without them -> index -> export -> batch scores.
 Everything lands in runs/quickstart; a second call skips what is done.
-Figures: see README.
+Figures: README, table of systems.
 """
 
 import chz

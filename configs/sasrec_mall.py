@@ -4,7 +4,7 @@ python -m train configs/sasrec_mall.py --workdir runs/sasrec
 python -m train configs/sasrec_mall.py --workdir runs/sasrec_bce task.objective=bce
 
 Full ranking over the catalogue, the history left out. Spec 1: full softmax beats binary with one negative.
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from data.mall.config import Mall

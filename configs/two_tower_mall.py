@@ -4,7 +4,7 @@ python -m train configs/two_tower_mall.py --workdir runs/two_tower
 python -m train configs/two_tower_mall.py --workdir runs/two_tower_raw task.logq=None
 
 Exact retrieval of the clicked product among all products. Without logQ, popular products are held down.
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from data.mall.config import Mall

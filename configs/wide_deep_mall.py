@@ -2,7 +2,7 @@
 
     python -m train configs/wide_deep_mall.py --workdir runs/wide_deep
 
-Figures: see README.
+Figures: README, table of systems.
 """
 
 from configs.common import click_experiment
