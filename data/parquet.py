@@ -14,6 +14,7 @@ import chz
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.arrow_file import SUFFIXES, ArrowFile, block_rows
 from data.columns import is_list, is_number, is_text, missing_column
 from data.encode import Encoded, encode
 from data.errors import UserError
@@ -36,7 +37,7 @@ SMALL_PICTURE = 128 * 128
 
 @chz.chz
 class Parquet(SourceConfig):
-    path: str = chz.field(doc="file, folder or glob; files are read in the order of their names")
+    path: str = chz.field(doc="file, folder or glob, Parquet or Arrow; files are read in the order of their names")
     features: Features = chz.field(doc="what the columns mean; other columns are not read")
     vocabularies: str | None = chz.field(default=None, doc="folder of vocabularies and tokenizers")
     max_rejects: float = chz.field(default=0.01, doc="share of rows that may be set aside before the run stops")
@@ -52,7 +53,7 @@ class Parquet(SourceConfig):
         names = [feature.name for feature in self.features.all]
         check_schemas(files, columns=names)
         vocabularies = Vocabularies(self.vocabularies)
-        total = sum(pq.read_metadata(file).num_rows for file in files)
+        total = sum(sum(_block_rows(file)) for file in files)
         rejects = Rejects()
         chunks = encoded(
             files,
@@ -93,25 +94,32 @@ class Parquet(SourceConfig):
 
 
 def expand(path: str) -> list[Path]:
-    """The Parquet files meant by `path`."""
+    """The Parquet and Arrow files meant by `path`."""
     given = Path(path)
     if given.is_dir():
-        found = sorted(file for file in given.rglob("*.parquet") if not file.name.startswith((".", "_")))
+        files = (file for file in given.rglob("*") if file.suffix in (".parquet", *SUFFIXES))
+        found = sorted(file for file in files if not file.name.startswith((".", "_")))
     elif given.exists():
         found = [given]
     else:
         base = given.anchor or "."
         found = sorted(Path(base).glob(str(given.relative_to(base) if given.anchor else given)))
     if not found:
-        raise UserError(f"no Parquet file at {path!r}")
+        raise UserError(f"no Parquet file at {path!r}, nor an Arrow file")
     return found
 
 
-def opened(file: Path, **options) -> pq.ParquetFile:
+def opened(file: Path, **options) -> pq.ParquetFile | ArrowFile:
+    kind = "Arrow" if file.suffix in SUFFIXES else "Parquet"
     try:
-        return pq.ParquetFile(file, **options)
+        return ArrowFile(file) if kind == "Arrow" else pq.ParquetFile(file, **options)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: not readable as Parquet ({str(error).splitlines()[0][:120]})") from error
+        raise UserError(f"{file}: not readable as {kind} ({str(error).splitlines()[0][:120]})") from error
+
+
+def _block_rows(file: Path) -> list[int]:
+    with opened(file) as handle:
+        return block_rows(handle)
 
 
 def check_schemas(files: list[Path], *, columns: list[str]) -> None:
@@ -187,13 +195,13 @@ def _row_groups(files: list[Path], features: Features, rejects: Rejects) -> Iter
     keys = {f.name for f in features.all if f.kind == "categorical"}
     for file in files:
         with opened(file) as parquet:
-            schema, metadata = parquet.schema_arrow, parquet.metadata
-            rejects.note(field=str(file), why="file without rows", count=int(metadata.num_rows == 0))
+            schema, rows = parquet.schema_arrow, block_rows(parquet)
+            rejects.note(field=str(file), why="file without rows", count=int(sum(rows) == 0))
             texts = [name for name in keys if is_text(schema.field(name).type)]
             first_row = 0
-            for group in range(metadata.num_row_groups):
+            for group, count in enumerate(rows):
                 yield file, group, first_row, texts
-                first_row += metadata.row_group(group).num_rows
+                first_row += count
 
 
 def _gathered(chunks: list[Encoded], rejects: Rejects) -> Iterator[Encoded]:

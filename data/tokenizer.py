@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from data.arrow_file import batches
 from data.columns import column, is_text
 from data.errors import UserError
 from data.parquet import check_schemas, expand, opened
@@ -54,8 +55,8 @@ def save(tokenizer: Tokenizer, *, target: str | os.PathLike) -> None:
 def _texts(files: list[Path], columns: tuple[str, ...], most: int) -> Iterator[list[str]]:
     left = most
     for file in files:
-        with opened(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=8192, columns=list(columns)):
+        with opened(file) as blocks:
+            for batch in batches(blocks, columns=list(columns), size=8192):
                 for name in columns:
                     values = column(batch, name, file=str(file))
                     if not is_text(values.type):

@@ -191,3 +191,26 @@ def test_large_vocabulary_lookup_is_exact():
     assert (ids[known] >= 2).all() and len(np.unique(ids[known])) == len(known)
     assert (np.delete(ids, known) == 1).all()
     assert np.array_equal(vocabulary.value(ids[known]).to_numpy(), known)
+
+
+def test_arrow_files_read_as_parquet_does(folder, tmp_path):
+    place = tmp_path / "arrow"
+    place.mkdir()
+    for name, start, stop in (("a.arrow", 0, 700), ("b.feather", 700, 1000)):
+        with pa.ipc.new_file(place / name, table(0, 700).schema) as writer:
+            writer.write_table(table(start, stop), max_chunksize=128)
+    wanted = Parquet(path=str(folder), features=FEATURES).make()
+    found = Parquet(path=str(place), features=FEATURES).make()
+    rows = np.arange(1000)
+    assert len(found) == 1000
+    for name, column in wanted.take(rows).items():
+        np.testing.assert_array_equal(found.take(rows)[name], column, err_msg=name)
+
+
+def test_an_arrow_file_that_is_cut_short_is_named(tmp_path):
+    path = tmp_path / "cut.arrow"
+    with pa.ipc.new_file(path, table(0, 500).schema) as writer:
+        writer.write_table(table(0, 500))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"cut\.arrow: not readable as Arrow"):
+        Parquet(path=str(path), features=FEATURES).make()
