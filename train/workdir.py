@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -143,14 +144,10 @@ class Workdir:
 
     def _take_lock(self) -> None:
         descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
-            raise UserError(
-                f"{self.path} is in use by {holder}; wait for it, stop it, or name another --workdir"
-            ) from None
+            raise UserError(f"{self.path} is in use by {holder}; wait for it, stop it, or name another --workdir")
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
         self._lock = descriptor
@@ -228,3 +225,15 @@ class Workdir:
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _locked(descriptor: int) -> bool:
+    """Takes the lock. A worker just forked by a run that was killed may hold it for a moment longer."""
+    for _ in range(10):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
