@@ -103,6 +103,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(whole, tmp_path, monkeypatch
         patch.setattr(loop, "put_batch", put)
         outcome = loop.train(tiny(), workdir=tmp_path / "run", **QUIET)
     assert not outcome.finished and outcome.step == 5
+    assert (tmp_path / "run" / "checkpoints" / "5").is_dir()
     assert loop.train(tiny(), workdir=tmp_path / "run", **QUIET).finished
     assert_equal_to_the_bit(weights(tmp_path / "run"), weights(whole[0]))
 

@@ -64,7 +64,8 @@ def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
 
 def test_a_run_killed_before_its_config_was_written_can_start_again(tmp_path):
     Workdir(tmp_path / "run").close()
-    Workdir(tmp_path / "run").close()
+    with Workdir(tmp_path / "run") as workdir:
+        assert workdir.read_config() is None
 
 
 def test_reading_makes_nothing_and_writing_is_refused(tmp_path):
@@ -92,7 +93,8 @@ def test_a_worker_that_outlives_its_run_does_not_hold_the_lock(tmp_path, holder)
     first = holder("and a forked child")
     first.kill()
     first.wait()
-    Workdir(tmp_path / "run").close()
+    with Workdir(tmp_path / "run"):
+        assert (tmp_path / "run" / "lock").read_text().startswith(f"pid {os.getpid()} on ")
 
 
 def test_diff_of_nested_configs():
