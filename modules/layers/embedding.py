@@ -19,6 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from modules.base import Batch, Features, FeatureSpec, valid
+from modules.layers.fields import side_by_side, stacked
 from modules.layers.rows import take_rows
 
 UNKNOWN, FIRST = 1, 2
@@ -133,11 +134,11 @@ class FeatureEmbedding(nnx.Module):
         widths = {n: self.slot(n).width for n in vectors}
         if len(set(widths.values())) > 1:
             raise ValueError(f"fields of different widths do not stack: {widths}; give all one width, or use `flat`")
-        return jnp.stack(list(vectors.values()), axis=1)
+        return stacked(list(vectors.values()))
 
     def flat(self, batch: Batch, *, names: tuple[str, ...] | None = None) -> Float[Array, "b d"]:
         """One vector per feature, side by side."""
-        return jnp.concatenate(list(self.pooled(batch, names=names).values()), axis=-1)
+        return side_by_side(list(self.pooled(batch, names=names).values()))
 
     def look_up(self, ids: Int[Array, "*b"], *, name: str) -> Float[Array, "*b d"]:
         """Rows of the table of feature `name` for given ids (say candidates that no feature of the batch holds)."""
@@ -146,8 +147,10 @@ class FeatureEmbedding(nnx.Module):
 
     def _look_up(self, batch: Batch, *, slots: list[Field]) -> dict[str, jax.Array]:
         out: dict[str, jax.Array] = {}
-        for width in dict.fromkeys(s.width for s in slots):
-            same = [s for s in slots if s.width == width]
+        # In a request the user's features have one row and the candidate's many: a gather for each.
+        shapes = [(s.width, batch[s.name].shape[0]) for s in slots]
+        for width, rows_here in dict.fromkeys(shapes):
+            same = [s for s, shape in zip(slots, shapes, strict=True) if shape == (width, rows_here)]
             ids = [_rows_of(batch[s.name], s) + s.index for s in same]
             columns = [i[:, None] if i.ndim == 1 else i for i in ids]
             rows = take_rows(getattr(self, f"table_{width}"), jnp.concatenate(columns, axis=1))

@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from data.features import Categorical, Sequence
-from modules.behavior.din import DIN, group_pairs
+from modules.behavior.din import DIN
+from modules.layers.behaviours import group_pairs
 from modules.layers.embedding import Embedding
 from modules.layers.mlp import MLP
 from modules.layers.target_attention import TargetAttention
@@ -104,9 +105,9 @@ def test_two_histories_of_one_target_are_two_behaviours():
     features = rows.features(rows.USER, rows.ITEM, rows.CATEGORY, rows.HISTORY, rows.HISTORY_CATEGORY, bought)
     pairs = (("history", "item"), ("history_category", "category"), ("bought", "item"))
     assert group_pairs(pairs, features=features) == (pairs[:2], pairs[2:])
-    assert len(make(CONFIG, features).behaviours) == 2
+    assert len(make(CONFIG, features).behaviours.groups) == 2
     separate = make(DIN(dim=3, joint=False, pairs=pairs), features)
-    assert len(separate.behaviours) == 3 and rows.logit(separate, rows.batch_of(features)).shape == (6,)
+    assert len(separate.behaviours.groups) == 3 and rows.logit(separate, rows.batch_of(features)).shape == (6,)
 
 
 def test_what_is_missing_is_named():
