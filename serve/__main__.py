@@ -1,4 +1,4 @@
-"""python -m serve export | score | embed | index: from a trained workdir to scores and indexes."""
+"""python -m serve export | calibrate | score | embed | index: from a trained workdir to scores and indexes."""
 
 import argparse
 import os
@@ -9,6 +9,8 @@ from data.errors import UserError
 
 EPILOG = """examples:
   python -m serve export runs/din                           runs/din/export/<version>, for cpu, cuda and tpu
+  python -m serve calibrate runs/din                        runs/din/calibration.json, with a reliability plot beside
+  python -m serve export runs/din --calibration runs/din/calibration.json
   python -m serve score runs/din --input logs/ --output scores.parquet --columns request,item
   python -m serve score runs/din/export --input x.parquet --output y.parquet --resume
   python -m serve embed runs/two_tower --source test/corpus --output items.parquet
@@ -40,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _export(commands.add_parser("export", help="write an artefact that needs none of our model code"))
+    _calibrate(commands.add_parser("calibrate", help="fit a map to calibrated probabilities on held-out rows"))
     _score(commands.add_parser("score", help="score Parquet rows by a workdir or an artefact"))
     _embed(commands.add_parser("embed", help="write the vectors of a source"))
     _index(commands.add_parser("index", help="build an exact index of vectors"))
@@ -51,7 +54,23 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder of versions (default: WORKDIR/export)")
     _step(parser)
     parser.add_argument("--platforms", type=_words, default=("cpu", "cuda", "tpu"), metavar="cpu,cuda,tpu")
+    parser.add_argument("--calibration", type=Path, help="what calibrate wrote; the artefact applies it")
     parser.set_defaults(run=run_export)
+
+
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Fits on a random half of the rows and measures on the other half: expected calibration error and log loss, "
+        "before and after. Negatives that training left out are corrected by the task (task.negative_share) instead."
+    )
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--method", choices=("temperature", "isotonic"), default="temperature")
+    parser.add_argument("--source", default="valid", help="a source of the experiment (default: %(default)s)")
+    parser.add_argument("--score", default="score", help="the prediction to calibrate (default: %(default)s)")
+    parser.add_argument("--label", help="what it predicts (default: the task's label)")
+    parser.add_argument("--output", type=Path, help="JSON to write (default: WORKDIR/calibration.json)")
+    _step(parser)
+    parser.set_defaults(run=run_calibrate)
 
 
 def _score(parser: argparse.ArgumentParser) -> None:
@@ -107,8 +126,26 @@ def _step(parser: argparse.ArgumentParser) -> None:
 def run_export(args: argparse.Namespace) -> None:
     from serve.export import export
 
-    path = export(args.workdir, output=args.output, step=args.step, platforms=args.platforms)
+    path = export(
+        args.workdir, output=args.output, step=args.step, platforms=args.platforms, calibration=args.calibration
+    )
     print(f"exported {path} for {', '.join(args.platforms)}")
+
+
+def run_calibrate(args: argparse.Namespace) -> None:
+    from serve.commands import calibrate_source
+
+    output = args.output or args.workdir / "calibration.json"
+    calibrate_source(
+        args.workdir,
+        output=output,
+        source=args.source,
+        method=args.method,
+        step=args.step,
+        score=args.score,
+        label=args.label,
+    )
+    print(f"wrote {output} and {output.with_suffix('.html')}")
 
 
 def run_score(args: argparse.Namespace) -> None:

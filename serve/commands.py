@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data.errors import UserError
 from data.features import Features
@@ -14,6 +15,7 @@ from serve.inputs import Input, ParquetInput, SourceInput, needed
 from serve.progress import Say
 from serve.score import BATCH, Scored, score
 from serve.signature import Step
+from train.calibration import Method
 
 
 def score_parquet(
@@ -93,6 +95,26 @@ def _score(
         resume=resume,
         say=say,
     )
+
+
+def calibrate_source(
+    workdir: Path,
+    *,
+    output: Path,
+    source: str = "valid",
+    method: Method = "temperature",
+    step: Step = "best",
+    score: str = "score",
+    label: str | None = None,
+    say: Say = print,
+) -> dict[str, Any]:
+    """Fits a calibration on a source that the workdir's experiment declares."""
+    from serve.trained import declared_source
+    from train.calibrate import calibrate
+    from train.experiment import load_experiment
+
+    rows = declared_source(load_experiment(workdir), name=source, workdir=workdir)
+    return calibrate(workdir, output=output, source=rows, method=method, step=step, score=score, label=label, say=say)
 
 
 def embed_source(

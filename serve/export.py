@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,21 +11,31 @@ from serve.inputs import needed
 from serve.pack import PLATFORMS, pack
 from serve.signature import Step
 from serve.trained import Served, Trained
+from train.calibrate import read_calibration
 from train.snapshot import dump
 
 SAMPLE_ROWS = 16
 
 
 def export(
-    workdir: Path, *, output: Path | None = None, step: Step = "best", platforms: tuple[str, ...] = PLATFORMS
+    workdir: Path,
+    *,
+    output: Path | None = None,
+    step: Step = "best",
+    platforms: tuple[str, ...] = PLATFORMS,
+    calibration: Path | None = None,
 ) -> Path:
     """Writes output/<version> (default: WORKDIR/export) and returns it."""
     trained = Trained(workdir, step=step)
+    about: dict[str, Any] = {"config": trained.config}
+    if calibration is not None:
+        score, fitted = trained.calibrated = read_calibration(calibration, step=trained.step, workdir=workdir)
+        about["calibration"] = {"score": score, "by": dump(fitted)}
     return export_model(
         trained,
         output=output or workdir / "export",
         step=trained.step,
-        about={"config": trained.config},
+        about=about,
         platforms=platforms,
         vocabularies=trained.vocabularies,
     )
@@ -35,7 +46,7 @@ def export_model(
     *,
     output: Path,
     step: int,
-    about: Mapping[str, str] = {},
+    about: Mapping[str, Any] = {},
     platforms: tuple[str, ...] = PLATFORMS,
     vocabularies: Path | None = None,
 ) -> Path:

@@ -54,9 +54,13 @@ class Export(Stage):
     of: str = chz.field(doc="workdir of a training run, such as @tower")
     platforms: tuple[str, ...] = PLATFORMS
     step: Literal["best", "latest"] = "best"
+    calibration: str | None = chz.field(
+        default=None, doc="file of a Calibrate stage, such as @calibrated/calibration.json"
+    )
 
     def run(self, *, out: Path, say: Say) -> Results:
-        path = export(Path(self.of), output=out, step=self.step, platforms=self.platforms)
+        calibration = None if self.calibration is None else Path(self.calibration)
+        path = export(Path(self.of), output=out, step=self.step, platforms=self.platforms, calibration=calibration)
         say(f"{path.name} for {', '.join(self.platforms)}")
         return {"version": path.name, "bytes": sum(p.stat().st_size for p in path.rglob("*") if p.is_file())}
 

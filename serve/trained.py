@@ -18,8 +18,9 @@ from serve.files import digest, read_json
 from serve.forward import Forward
 from serve.pack import inputs_read
 from serve.signature import Step
+from train.calibration import Calibration
 from train.checkpoint import load_weights, sound_step
-from train.experiment import load_experiment
+from train.experiment import Experiment, load_experiment
 from train.program import Program
 from train.snapshot import fingerprint, load
 from train.workdir import CHECKPOINTS, CONFIG, FEATURES
@@ -27,6 +28,9 @@ from train.workdir import CHECKPOINTS, CONFIG, FEATURES
 
 class Served:
     """A program's forward over one flat dict of weights, {"params/<path>": array, "stats/<path>": array}."""
+
+    calibrated: tuple[str, Calibration] | None = None
+    """The output that an artefact returns calibrated, and by which map."""
 
     def __init__(self, program: Program, *, weights: Mapping[str, Mapping[str, Any]]):
         self.program, self.experiment = program, program.experiment
@@ -40,6 +44,11 @@ class Served:
     def serve(self, weights: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """What an artefact returns; arrays that are not per row are left out."""
         outputs = self.experiment.task.serve(self.predict(weights, batch))
+        if self.calibrated is not None:
+            name, calibration = self.calibrated
+            if name not in outputs:
+                raise UserError(f"the calibration is of {name!r}, the model returns {', '.join(sorted(outputs))}")
+            outputs = {**outputs, name: calibration.apply(outputs[name])}
         return {name: value for name, value in outputs.items() if value.ndim}
 
     def inputs(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
@@ -76,15 +85,19 @@ class Trained(Served):
         return folder if folder.is_dir() else None
 
     def named_source(self, name: str) -> SourceConfig:
-        """A source that the experiment declares: `train`, an evaluator's name, or an evaluator's further source."""
-        known: dict[str, SourceConfig] = {"train": self.experiment.source}
-        for key, evaluator in self.experiment.evals.items():
-            for part, value in sorted(_fields(evaluator).items()):
-                if isinstance(value, SourceConfig):
-                    known[key if part == "source" else f"{key}/{part}"] = value
-        if name not in known:
-            raise UserError(f"{self.path} declares no source {name!r}; it has {', '.join(known)}")
-        return known[name]
+        return declared_source(self.experiment, name=name, workdir=self.path)
+
+
+def declared_source(experiment: Experiment, *, name: str, workdir: Path) -> SourceConfig:
+    """A source that the experiment declares: `train`, an evaluator's name, or an evaluator's further source."""
+    known: dict[str, SourceConfig] = {"train": experiment.source}
+    for key, evaluator in experiment.evals.items():
+        for part, value in sorted(_fields(evaluator).items()):
+            if isinstance(value, SourceConfig):
+                known[key if part == "source" else f"{key}/{part}"] = value
+    if name not in known:
+        raise UserError(f"{workdir} declares no source {name!r}; it has {', '.join(known)}")
+    return known[name]
 
 
 def load_features(workdir: Path) -> Features:

@@ -14,6 +14,8 @@ ALLOWED = {
 }
 # serve never trains: of train it may read what describes, restores and runs a forward pass, and stages.
 SERVE_READS = {
+    "train.calibrate",  # a stage: it fits two numbers or a step function, no weights
+    "train.calibration",
     "train.checkpoint",
     "train.experiment",
     "train.program",

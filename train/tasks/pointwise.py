@@ -1,5 +1,7 @@
 """Pointwise prediction: the probability that each row's label is 1."""
 
+import math
+
 import chz
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,14 @@ class Pointwise(Task):
 
     label: str = chz.field(default="click", doc="label that the logit predicts")
     weight: str | None = chz.field(default=None, doc="weight of each row in the loss; default: all 1")
+    negative_share: float = chz.field(
+        default=1.0, doc="share of the negatives that training kept; predictions are corrected for the rest"
+    )
+
+    @chz.validate
+    def _share_is_one(self):
+        if not 0 < self.negative_share <= 1:
+            raise ValueError(f"task.negative_share is {self.negative_share}; give a share above 0, at most 1")
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[jax.Array, Logs]:
         logit = outputs["logit"].astype(jnp.float32)
@@ -26,4 +36,6 @@ class Pointwise(Task):
         return with_aux((losses * weight).sum() / jnp.maximum(weight.sum(), 1e-9), outputs)
 
     def predict(self, outputs: Outputs, batch: Batch) -> Predictions:
-        return {"score": jax.nn.sigmoid(outputs["logit"].astype(jnp.float32))}
+        # With a share w of the negatives kept the odds are 1 / w too high (He et al., ADKDD 2014, section 6.3).
+        logit = outputs["logit"].astype(jnp.float32) + math.log(self.negative_share)
+        return {"score": jax.nn.sigmoid(logit)}
