@@ -19,6 +19,9 @@ Outputs = dict[str, jax.Array]
 AUX_LOSS = "aux_loss/"
 """Outputs under this prefix are scalar losses of the model's own that every task adds to its loss."""
 
+AUX_LOGIT = "aux_logit/"
+"""Training outputs [b] under this prefix are further heads on the task's label, whose loss the task adds."""
+
 
 @runtime_checkable
 class FeatureSpec(Protocol):

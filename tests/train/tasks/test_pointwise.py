@@ -42,3 +42,13 @@ def test_predictions_are_probabilities_and_need_no_label():
 def test_a_missing_label_is_named():
     with pytest.raises(KeyError, match="click"):
         Pointwise().loss({"logit": jnp.zeros(2)}, {"buy": jnp.zeros(2)})
+
+
+def test_a_models_further_heads_learn_the_same_label():
+    weight = np.asarray([1.0, 0.0, 3.0, 1.0], np.float32)
+    batch = {"click": jnp.asarray(LABEL), "w": jnp.asarray(weight)}
+    outputs = {"logit": jnp.zeros(4), "aux_logit/whole": jnp.asarray(LOGIT)}
+    loss, logs = Pointwise(weight="w").loss(outputs, batch)
+    further = (entropy() * weight).sum() / weight.sum()
+    np.testing.assert_allclose(logs["aux_loss/whole"], further, rtol=1e-6)
+    np.testing.assert_allclose(loss, np.log(2) + further, rtol=1e-6)
