@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from modules.base import Batch, Features, FeatureSpec, valid
 from modules.layers.fields import side_by_side, stacked
+from modules.layers.multiplex import Multiplex
 from modules.layers.rows import take_rows
 
 UNKNOWN, FIRST = 1, 2
@@ -36,6 +37,9 @@ class Embedding:
     )
     pool: Literal["mean", "sum"] = chz.field(default="mean", doc="how a bag (multi-hot, text) becomes one vector")
     std: float = chz.field(default=1e-2, doc="standard deviation of rows and field vectors at the start")
+    multiplex: Multiplex | None = chz.field(
+        default=None, doc="one hashed table for all looked-up features; None: own rows"
+    )
 
     @chz.validate
     def _sizes_make_sense(self):
@@ -45,6 +49,8 @@ class Embedding:
         for name, buckets in self.hash_buckets.items():
             if buckets <= FIRST:
                 raise ValueError(f"hash_buckets[{name!r}] is {buckets}; rows 0 and 1 are reserved, so give at least 3")
+        if self.multiplex is not None and self.hash_buckets:
+            raise ValueError("embedding.multiplex hashes every feature into one table: leave hash_buckets empty")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +65,13 @@ class Field:
     masked: bool  # has positions beyond a length
     size: int = 0  # ids below this are known
     rows: int = 0  # rows in the stacked parameter
-    buckets: int = 0  # 0: not hashed
+    salts: tuple[int, ...] = ()  # of the hash into those rows, one for each row read; none: not hashed
     index: int = 0  # first row of the table in its stacked parameter, or row of a numeric's field vector
+
+    @property
+    def row_width(self) -> int:
+        """Width of the rows of which the vector is made."""
+        return self.width // max(len(self.salts), 1)
 
 
 class FeatureEmbedding(nnx.Module):
@@ -73,7 +84,9 @@ class FeatureEmbedding(nnx.Module):
         widths = _by_table(options.widths, features=inputs)
         buckets = _by_table(options.hash_buckets, features=inputs)
         self.pool = options.pool
-        self.slots, rows, numerics, dense = _layout(inputs, dim=dim, widths=widths, buckets=buckets)
+        self.slots, rows, numerics, dense = _layout(
+            inputs, dim=dim, widths=widths, buckets=buckets, multiplex=options.multiplex
+        )
         normal = nnx.initializers.normal(options.std)
         for width, count in rows.items():
             setattr(self, f"table_{width}", nnx.Param(normal(rngs.params(), (count, width))))
@@ -143,20 +156,20 @@ class FeatureEmbedding(nnx.Module):
     def look_up(self, ids: Int[Array, "*b"], *, name: str) -> Float[Array, "*b d"]:
         """Rows of the table of feature `name` for given ids (say candidates that no feature of the batch holds)."""
         s = self.slot(name)
-        return take_rows(getattr(self, f"table_{s.width}"), _rows_of(ids, s) + s.index)
+        vectors = take_rows(getattr(self, f"table_{s.row_width}"), _rows_of(ids, s))
+        return vectors.reshape(*ids.shape, s.width)
 
     def _look_up(self, batch: Batch, *, slots: list[Field]) -> dict[str, jax.Array]:
         out: dict[str, jax.Array] = {}
         # In a request the user's features have one row and the candidate's many: a gather for each.
-        shapes = [(s.width, batch[s.name].shape[0]) for s in slots]
+        shapes = [(s.row_width, batch[s.name].shape[0]) for s in slots]
         for width, rows_here in dict.fromkeys(shapes):
             same = [s for s, shape in zip(slots, shapes, strict=True) if shape == (width, rows_here)]
-            ids = [_rows_of(batch[s.name], s) + s.index for s in same]
-            columns = [i[:, None] if i.ndim == 1 else i for i in ids]
+            columns = [_rows_of(batch[s.name], s).reshape(rows_here, -1) for s in same]
             rows = take_rows(getattr(self, f"table_{width}"), jnp.concatenate(columns, axis=1))
             ends = np.cumsum([c.shape[1] for c in columns])[:-1]
-            for s, i, part in zip(same, ids, jnp.split(rows, ends, axis=1), strict=True):
-                out[s.name] = part[:, 0] if i.ndim == 1 else part
+            for s, part in zip(same, jnp.split(rows, ends, axis=1), strict=True):
+                out[s.name] = part.reshape(*batch[s.name].shape, s.width)
         return out
 
 
@@ -169,12 +182,13 @@ def hash_ids(ids: Int[Array, "*b"], *, salt: int, buckets: int) -> Int[Array, "*
     return jnp.where(ids < FIRST, ids, FIRST + (x % jnp.uint32(buckets - FIRST)).astype(ids.dtype))
 
 
-def _rows_of(ids: Int[Array, "*b"], slot: Field) -> Int[Array, "*b"]:
+def _rows_of(ids: Int[Array, "*b"], slot: Field) -> Int[Array, "*b n"]:
+    """Rows of the stacked parameter that make up the vector of each id."""
     # Tables are stacked, so an id out of range would read a row of another table: it is unknown instead.
     ids = jnp.where((ids >= 0) & (ids < slot.size), ids, UNKNOWN)
-    if slot.buckets:
-        ids = hash_ids(ids, salt=zlib.crc32(slot.table.encode()), buckets=slot.buckets)
-    return ids
+    if not slot.salts:
+        return ids[..., None] + slot.index
+    return jnp.stack([hash_ids(ids, salt=salt, buckets=slot.rows) for salt in slot.salts], axis=-1) + slot.index
 
 
 def _pool(x: Float[Array, "b t d"], *, batch: Batch, name: str, how: str) -> Float[Array, "b d"]:
@@ -185,7 +199,12 @@ def _pool(x: Float[Array, "b t d"], *, batch: Batch, name: str, how: str) -> Flo
 
 
 def _layout(
-    inputs: list[FeatureSpec], *, dim: int, widths: Mapping[str, int], buckets: Mapping[str, int]
+    inputs: list[FeatureSpec],
+    *,
+    dim: int,
+    widths: Mapping[str, int],
+    buckets: Mapping[str, int],
+    multiplex: Multiplex | None,
 ) -> tuple[tuple[Field, ...], dict[int, int], dict[int, int], dict[str, tuple[int, int]]]:
     """Slots, rows by width, numeric vectors by width, and (input size, width) of each dense projection."""
     slots: list[Field] = []
@@ -196,8 +215,12 @@ def _layout(
     for f in inputs:
         form, width = _form(f), widths.get(f.table, dim)
         count = buckets.get(f.table, 0) or f.size
+        salts = (zlib.crc32(f.table.encode()),) if f.table in buckets else ()
         if form == "dense":
             dense[f.table] = (f.shape[-1], width)
+        elif form == "lookup" and multiplex is not None:
+            salts, count = multiplex.salts(f.table, width=width), multiplex.rows
+            rows[width // len(salts)] = count
         elif f.table not in first:
             stack, step = (rows, count) if form == "lookup" else (numerics, 1)
             first[f.table] = stack.get(width, 0)
@@ -205,7 +228,7 @@ def _layout(
         slots.append(
             Field(
                 name=f.name, kind=f.kind, form=form, table=f.table, width=width, masked=bool(f.max_len), size=f.size,
-                rows=count, buckets=buckets.get(f.table, 0), index=first.get(f.table, 0),
+                rows=count, salts=salts, index=first.get(f.table, 0),
             )
         )  # fmt: skip
     rows = {w: math.ceil(n / ROW_MULTIPLE) * ROW_MULTIPLE for w, n in rows.items()}

@@ -10,7 +10,9 @@ from flax import nnx
 from data.errors import UserError
 from modules.base import Model, ModelConfig
 from modules.ctr.dnn import DNN
+from modules.layers.embedding import Embedding
 from modules.layers.mlp import MLP
+from modules.layers.multiplex import Multiplex
 from tests.train.tiny import Tiny, tiny
 from train.optim import Optimizer
 from train.program import Program, make_predict
@@ -66,6 +68,15 @@ def test_row_sparse_equals_dense(dense):
     assert_same(state["params"], dense[1]["params"])
     for ours, theirs in zip(logs, dense[2], strict=True):
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-5)
+
+
+def test_a_multiplexed_table_is_row_sparse_too():
+    """Features and chunks that meet in a row add their gradients."""
+    shared = DNN(dim=4, embedding=Embedding(multiplex=Multiplex(rows=14, chunk=2)), mlp=MLP(widths=(8,)))
+    _, dense, _ = run(tiny(model=shared, optimizer=sgd()))
+    _, rows, _ = run(tiny(model=shared, optimizer=sgd(rows=(r"table",), row_rule=PlainSGD())))
+    assert rows["rows"].keys() == {"embed/table_2"}
+    assert_same(rows["params"], dense["params"])
 
 
 def test_row_sparse_with_micro_batches_equals_dense(dense):
