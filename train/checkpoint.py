@@ -190,6 +190,12 @@ class Checkpointer:
                 if self._primary:
                     self._set_aside(chosen, f"{type(error).__name__}: {_first_line(error)}")
 
+    def part(self, abstract: Any, *, step: int) -> Any:
+        """Of one checkpoint's state what `abstract` names, put where it says."""
+        self.wait()
+        self._agree(step)
+        return orbax_io.read_part(self.directory / str(step), abstract=abstract)
+
     def _read(self, step: int, *, abstract_state: Any) -> Restored:
         folder = self.directory / str(step)
         meta = files.read_meta(folder)
@@ -275,7 +281,10 @@ class Checkpointer:
 def load_weights(
     directory: str | Path, *, step: int | Literal["best", "latest"] = "best", report: Report | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    """{"params", "stats", "ema"} of `sound_step` as numpy arrays, without knowing the optimizer; writes nothing."""
+    """{"params", "stats", "ema"} of `sound_step` as numpy arrays, without knowing the optimizer; writes nothing.
+
+    Rows that have yet to decay are settled, as evaluation saw them.
+    """
     chosen = sound_step(directory, step=step, report=report)
     return orbax_io.read_weights(Path(directory).expanduser().absolute() / str(chosen))
 

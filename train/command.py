@@ -48,6 +48,13 @@ def read_config(path: Path, overrides: list[str]) -> Config:
         raise UserError(f"{path}: {_one_line(error)}") from error
 
 
+def only(config: Config, stages: list[str]) -> Pipeline:
+    """The pipeline cut to these stages."""
+    if not isinstance(config, Pipeline):
+        raise UserError("--only names stages of a pipeline, and this config is one training run")
+    return config.only(stages)
+
+
 def help_text(config: Config) -> str:
     try:
         chz.Blueprint(type(config)).apply(chz.beta_to_blueprint_values(config)).make_from_argv(["--help"])
@@ -99,8 +106,14 @@ def run_config(config: Config, *, workdir: Path, fork: Path | None = None) -> in
     if not outcome.finished:
         _say(f"stopped and saved at step {outcome.step} of {config.steps}; the same command goes on")
         return 0
-    for name, value in sorted(outcome.metrics.items()):
-        _say(f"{name:<32} {value:.5f}")
+    best = outcome.best
+    if best is not None:
+        _say(f"{'':<32} {f'best, {best.step}':>14} {f'last, {outcome.step}':>14}")
+    for name in sorted({*outcome.metrics, *(best.metrics if best is not None else {})}):
+        shown = (outcome.metrics,) if best is None else (best.metrics, outcome.metrics)
+        _say(f"{name:<32} " + " ".join(f"{m[name]:>14.5f}" if name in m else f"{'':>14}" for m in shown).rstrip())
+    for name, value in sorted(outcome.speed.items()):
+        _say(f"{name:<32} {value:>14,.{0 if value >= 1000 else 2}f}")
     _say(f"report: {write_report(workdir)}")
     return 0
 

@@ -6,6 +6,7 @@ metric's name, in a slice under "<slice>/<metric>"; the loop puts the evaluator'
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,13 +89,21 @@ class Evaluator:
     metrics: tuple[Metric, ...]
     batch_size: int = chz.field(default=1024, doc="global; the last batch is padded to it")
     every: int | None = chz.field(default=None, doc="steps between runs; None: only at the end of training")
+    every_epochs: float | None = chz.field(default=None, doc="training passes between runs, in place of every")
     slices: Mapping[str, Slice] = chz.field(default_factory=dict, doc="further rows to measure, by the name they get")
-
     transforms: tuple[Transform, ...] = chz.field(default=(), doc="applied to each batch, as in training")
 
-    def due(self, step: int, *, last: bool = False) -> bool:
-        """Whether to run after `step`; at the last step every evaluator runs."""
-        return last or (self.every is not None and step > 0 and step % self.every == 0)
+    def due(self, step: int, *, last: bool = False, epoch: float = math.inf) -> bool:
+        """Whether to run after `step`, the first at or past the end of each pass of `epoch` steps, or the last."""
+        if last or step <= 0:
+            return last
+        span = self.every or (self.every_epochs or math.inf) * epoch
+        return step // span > (step - 1) // span
+
+    @chz.validate
+    def _one_cadence(self):
+        if self.every_epochs is not None and (self.every is not None or self.every_epochs <= 0):
+            raise ValueError("an evaluator takes either `every` steps or a positive number of `every_epochs`")
 
     def run(self, predict: Predict, *, progress: RowsDone | None = None) -> Evaluation:
         raise NotImplementedError(f"{type(self).__name__} does not define run")

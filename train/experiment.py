@@ -1,6 +1,7 @@
 """The typed tree of one training run: which model learns which task from which data, and how."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -32,7 +33,39 @@ class EarlyStop:
 
 
 @chz.chz
+class Plateau:
+    """Lowers the learning rate each time that an evaluation finds a metric no better than its best."""
+
+    metric: str = chz.field(doc="as logged, such as valid/auc")
+    mode: Literal["max", "min"] = "max"
+    factor: float = chz.field(default=0.1, doc="of the learning rate at each stall")
+    min_lr: float = chz.field(default=1e-6, doc="what optimizer.lr is not lowered below")
+    min_delta: float = 1e-6
+
+    @chz.validate
+    def _check(self) -> None:
+        if not 0 < self.factor <= 1:
+            raise ValueError(f"plateau.factor is {self.factor}; give a number between 0 and 1")
+
+    def lowered(self, scale: float, *, lr: float) -> float:
+        """The next factor of the learning rate `lr`, from the one before."""
+        return max(self.factor * scale, min(scale, self.min_lr / lr)) if lr else scale
+
+
+def steps_of(*, epochs: float, rows: int, batch_size: int) -> int:
+    """`Experiment.steps` of so many passes over `rows`; beside it stand evaluators with every_epochs=1."""
+    return math.ceil(epochs * rows / batch_size)
+
+
+@chz.chz
 class Experiment:
+    """One training run.
+
+    The best evaluation is that of `checkpoint.best`, else of `early_stop.metric`, else of `plateau.metric`: its
+    checkpoint is kept and served, and its figures are what the run reports and what comparisons read. Where none of
+    the three is set, they are those of the last evaluation.
+    """
+
     model: ModelConfig = chz.field(doc="what is trained")
     task: Task = chz.field(doc="what its outputs mean")
     source: SourceConfig = chz.field(doc="training rows")
@@ -48,7 +81,15 @@ class Experiment:
     checkpoint: Checkpointing = chz.field(default_factory=Checkpointing)
     log: Logging = chz.field(default_factory=Logging)
     early_stop: EarlyStop | None = None
+    plateau: Plateau | None = chz.field(default=None, doc="lowers the learning rate when a metric stalls")
     init_from: InitFrom | None = chz.field(default=None, doc="weights of another workdir to start from")
+
+    def checkpointing(self) -> Checkpointing:
+        """`checkpoint`, ranked by what the run watches where it names no metric itself."""
+        watched = self.early_stop or self.plateau
+        if self.checkpoint.best is not None or watched is None:
+            return self.checkpoint
+        return chz.replace(self.checkpoint, best=watched.metric, mode=watched.mode)
 
 
 def load_experiment(workdir: Path) -> Experiment:

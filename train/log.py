@@ -125,11 +125,21 @@ class _Interval:
 class Logger:
     """Takes the metrics of every step, writes those of every `config.every`-th. Only process 0 writes."""
 
-    def __init__(self, workdir: Path, *, config: Logging, steps: int, batch_size: int, start: int = 0):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        config: Logging,
+        steps: int,
+        batch_size: int,
+        start: int = 0,
+        timed: tuple[int, float] = (0, 0.0),
+    ):
         self.workdir, self.config, self.steps, self.batch_size = Path(workdir), config, steps, batch_size
         self._open: _Interval = _Interval()
         self._closed: _Interval | None = None
         self._last: float | None = None  # when the previous step was queued; None after a pause
+        self._timed_steps, self._timed_seconds = timed
         self._profiling = False
         self._lines = self._board = None
         writes = jax.process_index() == 0
@@ -144,13 +154,30 @@ class Logger:
                 self._board = _board(self.workdir / "tensorboard", start=start)
         self._profile(start)
 
-    def train(self, step: int, logs: Mapping[str, jax.Array], *, waited: float = 0.0) -> None:
-        """Metrics of `step`, just queued; `waited` are the seconds the loop spent on getting its batch."""
+    @property
+    def timed(self) -> tuple[int, float]:
+        """Steps of the whole run that were timed, and their seconds: no compilation, evaluation or saving."""
+        return self._timed_steps, self._timed_seconds
+
+    def go_on(self) -> None:
+        """The next step begins now, with the wait for its batch."""
+        if self._last is None:
+            self._last = time.perf_counter()
+
+    def train(self, step: int, logs: Mapping[str, jax.Array], *, waited: float = 0.0, compiled: bool = False) -> None:
+        """Metrics of `step`, just queued; `waited` are the seconds the loop spent on getting its batch.
+
+        A step that was compiled first is waited for and counts in no rate.
+        """
+        if compiled:
+            jax.block_until_ready(logs["loss"])
+            self._last = None
         now, part = time.perf_counter(), self._open
         if self._last is not None:
             part.timed += 1
-            part.seconds += now - self._last
             part.waited += waited
+            self._timed_steps += 1
+            self._spend(now - self._last, part)
         self._last = now
         part.losses.append(logs["loss"])
         part.steps.append(step)
@@ -161,13 +188,21 @@ class Logger:
             self._open, self._closed = _Interval(), part
         self._profile(step)
 
-    def flush(self) -> None:
-        """Waits for all queued steps and checks them; the pause that follows counts in no rate."""
+    def pause(self) -> None:
+        """Waits for all queued steps; what follows until `go_on` counts in no rate."""
         part = self._open if self._open.losses else self._closed
         if part is not None and self._last is not None:
             jax.block_until_ready(part.losses)
-            part.seconds += time.perf_counter() - self._last
+            self._spend(time.perf_counter() - self._last, part)
         self._last = None
+
+    def _spend(self, seconds: float, part: _Interval) -> None:
+        part.seconds += seconds
+        self._timed_seconds += seconds
+
+    def flush(self) -> None:
+        """Waits for all queued steps and checks them; the pause that follows counts in no rate."""
+        self.pause()
         self._settle()
         self._open.check()
 
@@ -176,6 +211,10 @@ class Logger:
         self._write(step, values, reasons=reasons or {})
         self._show.evaluation(step, values)
         self._last = None
+
+    def figures(self, step: int, values: Mapping[str, float]) -> None:
+        """Figures of the run as a whole."""
+        self._write(step, values, reasons={})
 
     def evaluating(self, name: str) -> RowsDone:
         """A progress callback for `Evaluator.run`."""

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from data.errors import UserError
+from train.rowwise import OWED, settle
 
 WEIGHTS = ("params", "stats", "ema")
 
@@ -23,16 +25,33 @@ def writer() -> ocp.PyTreeCheckpointHandler:
 
 
 def read_weights(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Params, stats and averages on the host; what else the state holds is not read."""
+    """Params, stats and averages on the host, no decay owed; what else the state holds is not read."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
         tree = orbax.metadata(folder / "state").item_metadata.tree
         wanted = {name: tree.get(name) or {} for name in WEIGHTS}
+        wanted["rows"] = {path: owed for path, slots in (tree.get("rows") or {}).items() if (owed := _owed(slots))}
         filled = {name: part for name, part in wanted.items() if part}
         how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), filled)
         arrays = orbax.restore(
             folder / "state", args=ocp.args.PyTreeRestore(item=filled, restore_args=how, partial_restore=True)
         )
+    for path, slots in arrays.get("rows", {}).items():
+        # By the program's own arithmetic, so that what is served is to the bit what was evaluated.
+        arrays["params"][path] = np.asarray(settle(arrays["params"][path], slots))
     return {name: arrays.get(name, {}) for name in WEIGHTS}
+
+
+def _owed(slots: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: slots[name] for name in OWED if name in slots}
+
+
+def read_part(folder: Path, *, abstract: Any) -> Any:
+    """What `abstract` names of the state, with its dtypes and placement; empty dicts stay empty."""
+    filled = {name: part for name, part in abstract.items() if jax.tree.leaves(part)}
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
+        how = ocp.checkpoint_utils.construct_restore_args(filled)
+        args = ocp.args.PyTreeRestore(item=filled, restore_args=how, partial_restore=True)
+        return {**abstract, **orbax.restore(folder / "state", args=args)}
 
 
 def read_state(folder: Path, *, abstract_state: Any) -> Any:

@@ -7,7 +7,7 @@ that nothing is overwritten and going back costs nothing.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,17 @@ class Stage:
         """Does the work into folder `out`, which may hold an interrupted attempt, and returns its figures."""
         raise NotImplementedError(f"{type(self).__name__} does not define run")
 
+    def among(self, stages: Collection[str]) -> "Stage | None":
+        """What is left of this stage, which nobody asked for by name, where only `stages` run; None: nothing."""
+        return None
+
 
 @chz.chz
 class Train(Stage):
-    """Trains an experiment; the stage's folder is its workdir."""
+    """Trains an experiment; the stage's folder is its workdir.
+
+    Its results are those of the best evaluation, where the experiment names a metric to go by (see `Experiment`).
+    """
 
     experiment: Experiment
 
@@ -46,7 +53,7 @@ class Train(Stage):
         outcome = train(self.experiment, workdir=out, say=say)
         if not outcome.finished:
             raise Interrupted(f"stopped at step {outcome.step} of {self.experiment.steps}")
-        return dict(outcome.metrics)
+        return outcome.results()
 
 
 @chz.chz
@@ -56,6 +63,10 @@ class Compare(Stage):
     title: str
     rows: Mapping[str, str] = chz.field(doc="label to stage, written as @stage")
     metrics: tuple[str, ...] = chz.field(doc="figures of those stages, such as test/cold/auc")
+
+    def among(self, stages: Collection[str]) -> "Compare | None":
+        rows = {label: of for label, of in self.rows.items() if set(references(of)) <= set(stages)}
+        return chz.replace(self, rows=rows) if rows else None
 
     def run(self, *, out: Path, say: Say) -> Results:
         figures = {
@@ -105,6 +116,21 @@ class Pipeline:
             order.append(ready[0])
             del waiting[ready[0]]
         return order
+
+    def only(self, names: Iterable[str]) -> "Pipeline":
+        """These stages with what they need, and the rows of theirs in the tables of the pipeline."""
+        kept: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in self.stages:
+                near = get_close_matches(name, self.stages, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.stages)}"
+                raise UserError(f"no stage is called {name!r}; {hint}")
+            kept.add(name)
+            waiting += [other for other in references(dump(self.stages[name])) if other not in kept]
+        left = {name: s if name in kept else s.among(kept) for name, s in self.stages.items()}
+        return Pipeline(stages={name: stage for name, stage in left.items() if stage is not None})
 
 
 class Interrupted(Exception):

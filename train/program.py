@@ -1,7 +1,8 @@
 """A run's computations as pure functions of plain dicts, each jitted once.
 
-State is {"step", "key", "params", "stats", "opt", "rows", "ema"}; params and stats are flat dicts from a
-parameter's path to its array, since plain dicts cost a twentieth of the dispatch of module objects.
+State is {"step", "key", "params", "stats", "opt", "rows", "ema"}, and "lr_scale" where a plateau lowers the learning
+rate; params and stats are flat dicts from a parameter's path to its array, since plain dicts cost a twentieth of the
+dispatch of module objects.
 """
 
 import functools
@@ -20,7 +21,8 @@ from data.features import Features
 from modules.base import Batch, Outputs
 from modules.layers.rows import RowTape, use_tape
 from train.experiment import Experiment
-from train.rowwise import merge_rows
+from train.graph import filled_padding, name_of, split, values_of, with_values
+from train.rowwise import OWED, merge_rows, settle
 from train.tasks.base import Logs, Predictions
 
 State = dict[str, Any]
@@ -40,15 +42,16 @@ class Program:
         abstract = nnx.eval_shape(lambda: experiment.model.make(features, rngs=nnx.Rngs(0)))
         for path, node in nnx.iter_graph(abstract):
             if isinstance(node, nnx.Variable):
-                node.set_metadata(path=_name(path))
-        self._graph, self._params, self._stats = _split(abstract)
-        shapes = _values(self._params)
+                node.set_metadata(path=name_of(path))
+        self._graph, self._params, self._stats = split(abstract)
+        shapes = values_of(self._params)
         self.row_tables = frozenset(self.optimizer.row_params(shapes))
         self.tx = self.optimizer.make(
             {p: s for p, s in shapes.items() if p not in self.row_tables}, steps=experiment.steps
         )
         self._schedule = self.optimizer.schedule(experiment.steps)
         self._row_lr = self.optimizer.lr_scales(shapes)
+        self._l2 = self.optimizer.l2_of(shapes)
         self.abstract_state: State = jax.eval_shape(self._init, jax.random.key_data(jax.random.key(0)))
         self.state_sharding = experiment.mesh.shardings(self.abstract_state, mesh=mesh)
         self._train_step = jax.jit(self._step, donate_argnums=0, out_shardings=(self.state_sharding, None))
@@ -71,23 +74,53 @@ class Program:
         return {path: tuple(a.shape) for path, a in self.abstract_state["params"].items()}
 
     def weights(self, state: State) -> dict[str, dict[str, jax.Array]]:
-        """What evaluation and serving read: averaged parameters where the run keeps an average."""
-        return {"params": {**state["params"], **state["ema"]}, "stats": state["stats"]}
+        """What evaluation and serving read: averaged parameters where the run keeps an average, no decay owed."""
+        params = dict(state["params"])
+        for path, slots in state.get("rows", {}).items():
+            if "decayed" in slots:
+                params[path] = settle(params[path], {name: slots[name] for name in OWED})
+        return {"params": {**params, **state["ema"]}, "stats": state["stats"]}
+
+    @property
+    def counts_rows(self) -> bool:
+        """Whether the state wants `with_occurrences` before the first step."""
+        return bool(self.row_tables) and bool(self.optimizer.row_rule.mini_batch_aware)
+
+    def weights_target(self) -> State:
+        """The part of `target` that `weights` reads."""
+        target = self.target()
+        rows = {path: {n: slots[n] for n in OWED if n in slots} for path, slots in target["rows"].items()}
+        return {name: target[name] for name in ("params", "stats", "ema")} | {"rows": rows}
+
+    def with_lr_scale(self, state: State, scale: float) -> State:
+        """The state with another factor of every learning rate, in place of the plateau's last."""
+        placed = jax.device_put(np.float32(scale), self.state_sharding["lr_scale"])
+        return {**state, "lr_scale": placed}
+
+    def with_occurrences(self, state: State, counts: Mapping[str, np.ndarray]) -> State:
+        """The state with the occurrences of each row of each row-sparse table in the training rows."""
+        rows = dict(state["rows"])
+        for path, count in counts.items():
+            where, host = self.state_sharding["rows"][path]["occurrences"], count.astype(np.float32)
+            placed = jax.make_array_from_callback(host.shape, where, host.__getitem__)
+            rows[path] = {**rows[path], "occurrences": placed}
+        return {**state, "rows": rows}
 
     def _init(self, key: jax.Array) -> State:
         init_key, run_key = jax.random.split(jax.random.wrap_key_data(key))
         model = self.experiment.model.make(self.features, rngs=nnx.Rngs(init_key))
-        _, parameters, stats = _split(model)
-        params = _values(parameters)
+        _, parameters, stats = split(model)
+        params = values_of(parameters)
         dense = {path: p for path, p in params.items() if path not in self.row_tables}
         return {
             "step": jnp.zeros((), jnp.int32),
             "key": jax.random.key_data(run_key),
             "params": params,
-            "stats": _values(stats),
+            "stats": values_of(stats),
             "opt": self.tx.init(dense),
             "rows": {path: self.optimizer.row_rule.init(params[path]) for path in sorted(self.row_tables)},
             "ema": dict(dense) if self.optimizer.ema is not None else {},
+            **({"lr_scale": jnp.ones(())} if self.experiment.plateau is not None else {}),
         }
 
     # -- forward -------------------------------------------------------------------------------------------
@@ -95,11 +128,11 @@ class Program:
     def _forward(self, params: Mapping[str, Any], stats: Mapping[str, Any], batch: Batch, key) -> tuple[Outputs, dict]:
         """Outputs, and the running statistics after them."""
         cast = functools.partial(_cast, dtype=jnp.dtype(self.experiment.precision))
-        model = nnx.merge(self._graph, _filled(self._params, cast(params)), _filled(self._stats, stats))
+        model = nnx.merge(self._graph, with_values(self._params, cast(params)), with_values(self._stats, stats))
         rngs = None if key is None else nnx.Rngs(key)
         outputs = model(cast(batch), rngs=rngs)
-        _, _, after = _split(model)
-        return _cast(outputs, dtype=jnp.dtype("float32")), _values(after)
+        _, _, after = split(model)
+        return _cast(outputs, dtype=jnp.dtype("float32")), values_of(after)
 
     def _predict(self, weights: Weights, batch: Batch) -> Predictions:
         outputs, _ = self._forward(weights["params"], weights["stats"], batch, None)
@@ -115,6 +148,8 @@ class Program:
         key = jax.random.fold_in(jax.random.wrap_key_data(state["key"]), state["step"])
         grads, reads, stats, logs = self._gradients(state, batch, key)
         merged = self._merge_reads(state, reads)
+        for path, strength in self._l2.items():
+            grads[path] = grads[path] + strength * state["params"][path]
         clip = self.optimizer.clip_norm
         squares = optax.tree.norm(grads, squared=True) + sum(jnp.sum(jnp.square(m.grads)) for m in merged.values())
         norm = jnp.sqrt(squares)
@@ -124,9 +159,12 @@ class Program:
             merged = {path: m.scaled(factor) for path, m in merged.items()}
         dense = {path: p for path, p in state["params"].items() if path not in self.row_tables}
         updates, opt = self.tx.update(grads, state["opt"], dense)
+        lr = self._schedule(state["step"])
+        if "lr_scale" in state:
+            # Every chain ends with the learning rate, decay included, so that this scales just that.
+            lr, updates = lr * state["lr_scale"], jax.tree.map(lambda u: u * state["lr_scale"], updates)
         params, rows = dict(optax.apply_updates(dense, updates)), {}
         ema = self._average(state["ema"], params)
-        lr = self._schedule(state["step"])
         for path, row_grads in merged.items():
             params[path], rows[path] = self.optimizer.row_rule.update(
                 state["params"][path], state["rows"][path], row_grads, lr=lr * self._row_lr[path]
@@ -152,7 +190,7 @@ class Program:
         """Dense gradients, row gradients of every read, new statistics, logs."""
         parts = self.optimizer.accumulate
         if parts == 1:
-            return self._micro_gradients(state["params"], state["stats"], batch, key)
+            return self._micro_gradients(state, state["stats"], batch, key)
         size = next(iter(batch.values())).shape[0]
         if size % parts:
             raise UserError(f"batch of {size} does not divide into optimizer.accumulate={parts} micro-batches")
@@ -161,9 +199,7 @@ class Program:
 
         def body(carry, part):
             grads, stats, index = carry
-            new, reads, stats, logs = self._micro_gradients(
-                state["params"], stats, part, jax.random.fold_in(key, index)
-            )
+            new, reads, stats, logs = self._micro_gradients(state, stats, part, jax.random.fold_in(key, index))
             carry = (jax.tree.map(jnp.add, grads, new), stats, index + 1)
             return carry, ({str(i): read[1:] for i, read in enumerate(reads)}, logs)
 
@@ -180,9 +216,10 @@ class Program:
         ]
         return grads, reads, stats, jax.tree.map(lambda v: v.mean(0), logs)
 
-    def _micro_gradients(self, params, stats, batch: Batch, key) -> tuple[dict, RowGrads, dict, Logs]:
+    def _micro_gradients(self, state: State, stats, batch: Batch, key) -> tuple[dict, RowGrads, dict, Logs]:
+        params, rule = state["params"], self.optimizer.row_rule
         recorded = self._record(params, stats, batch, key)
-        rows = [params[path][ids] for path, ids in recorded]
+        rows = [rule.read(params[path], state["rows"][path], ids) for path, ids in recorded]
         dense = {path: p for path, p in params.items() if path not in self.row_tables}
         cast = functools.partial(_cast, dtype=jnp.dtype(self.experiment.precision))
 
@@ -194,11 +231,22 @@ class Program:
             return loss, (new_stats, logs)
 
         (grads, row_grads), (new_stats, logs) = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)(dense, rows)
+        # Padding reads rows too; under mini-batch aware L2 it must not pull at them.
+        visited = self.occurrences(params, stats, batch, key) if rule.mini_batch_aware else recorded
         reads = [
             (path, ids.reshape(-1), g.reshape(-1, g.shape[-1]))
-            for (path, ids), g in zip(recorded, row_grads, strict=True)
+            for (path, ids), g in zip(visited, row_grads, strict=True)
         ]
         return grads, reads, new_stats, logs
+
+    def occurrences(self, params, stats, batch: Batch, key) -> Reads:
+        """As `_record`, with ids past the table where it is padding that is read."""
+        # However a model makes rows of ids (hashed, stacked, shared), those of padding change with what stands there.
+        reads = [self._record(params, stats, filled_padding(batch, self.features, filler=i), key) for i in (0, 1)]
+        return [
+            (path, jnp.where(ids == other, ids, params[path].shape[0]))
+            for (path, ids), (_, other) in zip(*reads, strict=True)
+        ]
 
     def _record(self, params, stats, batch: Batch, key) -> Reads:
         """The ids that the forward pass reads of each row-sparse table; its arithmetic is dead code to XLA."""
@@ -216,7 +264,9 @@ class Program:
             if not ids:
                 raise UserError(f"optimizer.rows names {path!r}, but the model never reads its rows")
             grads = jnp.concatenate([g for p, _, g in reads if p == path])
-            merged[path] = merge_rows(state["rows"][path], ids=jnp.concatenate(ids), grads=grads)
+            slots = state["rows"][path]
+            summed = merge_rows(slots, ids=jnp.concatenate(ids), grads=grads)
+            merged[path] = self.optimizer.row_rule.regularised(state["params"][path], slots, summed)
         return merged
 
 
@@ -255,27 +305,6 @@ class _Absent:
         )
 
     __getitem__ = __array__ = __jax_array__ = __matmul__ = __rmatmul__ = __mul__ = __add__ = T = _refuse
-
-
-def _name(path: tuple) -> str:
-    return "/".join(str(part) for part in path)
-
-
-def _split(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-    """The graph, the parameters and all other state."""
-    graph, params, stats = nnx.split(model, nnx.Param, ...)
-    return graph, params, stats
-
-
-def _values(state: nnx.State) -> dict[str, Any]:
-    return {_name(path): variable.get_value() for path, variable in nnx.to_flat_state(state)}
-
-
-def _filled(template: nnx.State, values: Mapping[str, Any]) -> nnx.State:
-    """`template` with the values of a flat dict in place of its own."""
-    return nnx.from_flat_state(
-        [(path, variable.replace(values[_name(path)])) for path, variable in nnx.to_flat_state(template)]
-    )
 
 
 def _cast(tree: Any, *, dtype: jnp.dtype) -> Any:

@@ -3,6 +3,9 @@
 The gradients of equal ids are summed first, without a sort: each position writes its number into a scratch array at
 its id, and whichever number stands there afterwards collects that id's gradients. The scratch is never cleared,
 since only places written in the same step are read.
+
+Decay of rows that rest is owed, not done: a table keeps the sum over all steps of log(1 - lr * decay), and each row
+that sum at its last visit, so that one product settles any number of steps, whatever the learning rate was in each.
 """
 
 import dataclasses
@@ -15,6 +18,9 @@ from jaxtyping import Array, Float, Int
 from data.errors import UserError
 
 Slots = dict[str, jax.Array]
+
+OWED = ("decayed", "total", "total_rest")
+"""Slots that say by how much each row of a table has yet to decay."""
 
 MAX_ROWS = 2**31 - 2**27  # int32 ids, less room for marks of positions that write nothing
 
@@ -58,26 +64,92 @@ def _gathered(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, jax.P())
 
 
+@jax.jit
+def settle(table: Float[Array, "v d"], slots: Slots) -> Float[Array, "v d"]:
+    """The whole table as a dense optimizer would have left it."""
+    if "decayed" not in slots:
+        return table
+    return (table * _owed(slots, slots["decayed"])).astype(table.dtype)
+
+
+def _owed(slots: Slots, decayed: Float[Array, "*n 2"]) -> Float[Array, "*n 1"]:
+    """The factor of rows whose sums at their last visit are `decayed`."""
+    return jnp.exp((slots["total"] - decayed[..., 0]) + (slots["total_rest"] - decayed[..., 1]))[..., None]
+
+
+def _added(total: jax.Array, rest: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`total + rest + x` as a number and its rounding error: alone, float32 would lose small steps of long runs."""
+    x = x + rest
+    new = total + x
+    part = new - total
+    return new, (total - (new - part)) + (x - part)
+
+
 @chz.chz
 class RowRule:
     """An update rule of rows; `slots` are its arrays per table, with one entry per row each."""
 
+    decay: float = chz.field(
+        default=0.0,
+        doc="decoupled weight decay, times the learning rate, of every row at every step; rows that are not visited "
+        "are settled when next read, exactly",
+    )
+    mini_batch_aware: float = chz.field(
+        default=0.0, doc="L2 of the rows of a batch, each by 1 / its occurrences in all training rows (of DIN)"
+    )
+
+    @chz.validate
+    def _not_negative(self):
+        if min(self.decay, self.mini_batch_aware) < 0:
+            raise ValueError("row_rule.decay and row_rule.mini_batch_aware must not be negative")
+
     def init(self, table: Float[Array, "v d"]) -> Slots:
-        if table.shape[0] > MAX_ROWS:
-            raise UserError(f"a row-sparse table holds at most {MAX_ROWS} rows, not {table.shape[0]}; hash its ids")
-        return {"owner": jnp.zeros(table.shape[0], jnp.int32)} | self.init_rows(table)
+        rows = table.shape[0]
+        if rows > MAX_ROWS:
+            raise UserError(f"a row-sparse table holds at most {MAX_ROWS} rows, not {rows}; hash its ids")
+        slots = {"owner": jnp.zeros(rows, jnp.int32)}
+        if self.decay:
+            slots |= {"decayed": jnp.zeros((rows, 2)), "total": jnp.zeros(()), "total_rest": jnp.zeros(())}
+        if self.mini_batch_aware:
+            slots["occurrences"] = jnp.ones(rows)
+        return slots | self.init_rows(table)
+
+    def read(self, table: Float[Array, "v d"], slots: Slots, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        """Rows as they stand before this step."""
+        rows = table[ids]
+        return (rows * _owed(slots, slots["decayed"][ids])).astype(rows.dtype) if self.decay else rows
+
+    def regularised(self, table: Float[Array, "v d"], slots: Slots, merged: RowGrads) -> RowGrads:
+        """Adds to the gradient of each distinct row of the batch what mini-batch aware L2 gives it."""
+        if not self.mini_batch_aware:
+            return merged
+        share = self.mini_batch_aware / jnp.maximum(slots["occurrences"].at[merged.ids].get(mode="clip"), 1.0)
+        pull = share[:, None] * self._rows(table, slots, merged)
+        real = merged.ids < table.shape[0]
+        return dataclasses.replace(merged, grads=merged.grads + jnp.where(real[:, None], pull, 0.0))
 
     def update(
         self, table: Float[Array, "v d"], slots: Slots, merged: RowGrads, *, lr: jax.Array | float
     ) -> tuple[jax.Array, Slots]:
         """The table and its slots after one step on the rows of `merged`; all other rows stay as they are."""
         at = merged.ids
-        old = {name: slot.at[at].get(mode="clip") for name, slot in slots.items() if name != "owner"}
+        kept = {name: slots[name] for name in slots if name in ("occurrences", *OWED)}
+        old = {name: slots[name].at[at].get(mode="clip") for name in slots if name not in ("owner", *kept)}
         change, new = self.step(merged.grads, old)
-        new_row = table.at[at].get(mode="clip").astype(jnp.float32) - lr * change
+        row = self._rows(table, slots, merged)
+        if self.decay:
+            row = row * (1 - lr * self.decay)
+            total, rest = _added(slots["total"], slots["total_rest"], jnp.log1p(-jnp.asarray(lr) * self.decay))
+            kept |= {"total": total, "total_rest": rest}
+            new["decayed"] = jnp.broadcast_to(jnp.stack([total, rest]), (at.shape[0], 2))
+        new_row = row - lr * change
         out = {name: slots[name].at[at].set(new[name], mode="drop", unique_indices=True) for name in new}
         table = table.at[at].set(new_row.astype(table.dtype), mode="drop", unique_indices=True)
-        return table, {"owner": merged.owner} | out
+        return table, {**kept, "owner": merged.owner, **out}
+
+    def _rows(self, table: jax.Array, slots: Slots, merged: RowGrads) -> Float[Array, "n d"]:
+        rows = table.at[merged.ids].get(mode="clip").astype(jnp.float32)
+        return rows * _owed(slots, slots["decayed"].at[merged.ids].get(mode="clip")) if self.decay else rows
 
     def init_rows(self, table: Float[Array, "v d"]) -> Slots:
         raise NotImplementedError(f"{type(self).__name__} does not define init_rows")
