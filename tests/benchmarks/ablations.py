@@ -34,6 +34,19 @@ ABLATIONS = {
     "dcnv2": Ablation("crosses add to the deep tower beside them", "valid/auc", "dcnv2_mall", "dnn_mall"),
     "deep": Ablation("a deep part adds to the wide one", "valid/auc", "wide_deep_mall", "lr_mall"),
     "wide": Ablation("a wide part adds to the deep one", "valid/auc", "wide_deep_mall", "dnn_mall"),
+    "autoint": Ablation("attention across fields beats plain pairs", "valid/auc", "autoint_mall", "fm_mall"),
+    "autoint_residual": Ablation(
+        "a field keeps what it was", "valid/auc", "autoint_mall", "autoint_mall model.residual=None"
+    ),
+    "finalmlp_fusion": Ablation(
+        "products of two streams beat their sum", "valid/auc", "finalmlp_mall", "finalmlp_mall model.fusion=sum"
+    ),
+    "finalmlp_gates": Ablation(
+        "streams that weigh the features beat streams that do not",
+        "valid/auc",
+        "finalmlp_mall",
+        "finalmlp_mall model.gates=False",
+    ),
     "din": Ablation(
         "weighing the history by the candidate beats its mean, in one tower",
         "valid/gauc",

@@ -1,0 +1,14 @@
+"""AutoInt on the mall's clicks: fields that attend to each other.
+
+    python -m train configs/autoint_mall.py --workdir runs/autoint
+
+AutoInt+, with a deep part beside, is `model.mlp.widths=256,128`. Figures: README, table of systems.
+"""
+
+from configs.common import click_experiment
+from modules.ctr.autoint import AutoInt
+from train.experiment import Experiment
+
+
+def get_config() -> Experiment:
+    return click_experiment(AutoInt())
