@@ -40,12 +40,20 @@ class MLPLayers(nnx.Module):
         return x if self.out is None else self.out(x)
 
 
+# A click tower may see fifty batches a pass: at 0.99 its running statistics lag hundreds of steps behind its weights,
+# and what an evaluation after each pass finds is the lag.
+MOMENTUM = 0.9
+
+
 class MLPBlock(nnx.Module):
     def __init__(self, config: MLP, *, inputs: int, outputs: int, rngs: nnx.Rngs):
         self.linear = linear(inputs, outputs=outputs, rngs=rngs)
         self.kind = config.norm
-        kinds = {"batch": nnx.BatchNorm, "layer": nnx.LayerNorm}
-        self.norm = kinds[config.norm](outputs, rngs=rngs) if config.norm else None
+        self.norm: nnx.BatchNorm | nnx.LayerNorm | None = None
+        if config.norm == "batch":
+            self.norm = nnx.BatchNorm(outputs, momentum=MOMENTUM, rngs=rngs)
+        elif config.norm == "layer":
+            self.norm = nnx.LayerNorm(outputs, rngs=rngs)
         self.activation = Activation(config.activation, width=outputs)
         self.dropout = nnx.Dropout(config.dropout)
 

@@ -31,6 +31,14 @@ def test_norm_comes_between_linear_and_activation(norm):
     np.testing.assert_allclose(mlp(jnp.asarray(X), rngs=nnx.Rngs(0)), np.maximum(h, 0), rtol=1e-4, atol=1e-5)
 
 
+def test_running_statistics_are_those_of_the_last_batches():
+    """Fifty batches are one pass of a small data set, and the evaluation after it must not see the start."""
+    mlp = MLP(widths=(5,), norm="batch").make(3, rngs=nnx.Rngs(0))
+    for _ in range(50):
+        trained = mlp(jnp.asarray(X), rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(mlp(jnp.asarray(X)), trained, atol=0.02)
+
+
 def test_masked_rows_stay_out_of_the_statistics():
     for config in (MLP(widths=(5,), norm="batch"), MLP(widths=(5,), activation="dice")):
         mlp = config.make(3, rngs=nnx.Rngs(0))
