@@ -14,6 +14,7 @@ from data.sources import SourceConfig
 from modules.base import ModelConfig
 from train.checkpoint import Checkpointing
 from train.evaluators import Evaluator
+from train.held_out import HeldOut
 from train.init_from import InitFrom
 from train.log import Logging
 from train.optim import Optimizer
@@ -82,6 +83,7 @@ class Experiment:
     log: Logging = chz.field(default_factory=Logging)
     early_stop: EarlyStop | None = None
     plateau: Plateau | None = chz.field(default=None, doc="lowers the learning rate when a metric stalls")
+    held_out: HeldOut | None = chz.field(default=None, doc="parameters that learn from rows of their own")
     init_from: InitFrom | None = chz.field(default=None, doc="weights of another workdir to start from")
 
     def checkpointing(self) -> Checkpointing:

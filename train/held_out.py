@@ -44,7 +44,9 @@ class HeldOut:
             hint = f"; the nearest is {near[0]}" if near else ""
             raise UserError(f"held_out.params: {self.params!r} matches no parameter{hint}")
         if sparse := sorted(found & set(tables)):
-            raise UserError(f"held_out.params matches {sparse[0]}, which optimizer.rows keeps row-sparse; leave out one")
+            raise UserError(
+                f"held_out.params matches {sparse[0]}, which optimizer.rows keeps row-sparse; leave out one"
+            )
         return found
 
     def split(self, batch: Batch) -> tuple[Batch, Batch]:

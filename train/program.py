@@ -52,6 +52,8 @@ class Program:
         self._schedule = self.optimizer.schedule(experiment.steps)
         self._row_lr = self.optimizer.lr_scales(shapes)
         self._l2 = self.optimizer.l2_of(shapes)
+        held = experiment.held_out
+        self._held_out = frozenset() if held is None else held.chosen(shapes, tables=self.row_tables)
         self.abstract_state: State = jax.eval_shape(self._init, jax.random.key_data(jax.random.key(0)))
         self.state_sharding = experiment.mesh.shardings(self.abstract_state, mesh=mesh)
         self._train_step = jax.jit(self._step, donate_argnums=0, out_shardings=(self.state_sharding, None))
@@ -190,7 +192,7 @@ class Program:
         """Dense gradients, row gradients of every read, new statistics, logs."""
         parts = self.optimizer.accumulate
         if parts == 1:
-            return self._micro_gradients(state, state["stats"], batch, key)
+            return self._split_gradients(state, state["stats"], batch, key)
         size = next(iter(batch.values())).shape[0]
         if size % parts:
             raise UserError(f"batch of {size} does not divide into optimizer.accumulate={parts} micro-batches")
@@ -199,7 +201,7 @@ class Program:
 
         def body(carry, part):
             grads, stats, index = carry
-            new, reads, stats, logs = self._micro_gradients(state, stats, part, jax.random.fold_in(key, index))
+            new, reads, stats, logs = self._split_gradients(state, stats, part, jax.random.fold_in(key, index))
             carry = (jax.tree.map(jnp.add, grads, new), stats, index + 1)
             return carry, ({str(i): read[1:] for i, read in enumerate(reads)}, logs)
 
@@ -215,6 +217,16 @@ class Program:
             for path, (ids, g) in zip(paths, (stacked[str(i)] for i in range(len(paths))), strict=True)
         ]
         return grads, reads, stats, jax.tree.map(lambda v: v.mean(0), logs)
+
+    def _split_gradients(self, state: State, stats, batch: Batch, key) -> tuple[dict, RowGrads, dict, Logs]:
+        """As `_micro_gradients`, with those of some parameters from rows that the others do not see."""
+        if self.experiment.held_out is None:
+            return self._micro_gradients(state, stats, batch, key)
+        learn, held = self.experiment.held_out.split(batch)
+        grads, reads, new_stats, logs = self._micro_gradients(state, stats, learn, key)
+        others, _, _, held_logs = self._micro_gradients(state, stats, held, jax.random.fold_in(key, 1))
+        grads = {path: others[path] if path in self._held_out else g for path, g in grads.items()}
+        return grads, reads, new_stats, {**logs, "held_out_loss": held_logs["loss"]}
 
     def _micro_gradients(self, state: State, stats, batch: Batch, key) -> tuple[dict, RowGrads, dict, Logs]:
         params, rule = state["params"], self.optimizer.row_rule
