@@ -136,13 +136,16 @@ class RowRule:
         kept = {name: slots[name] for name in slots if name in ("occurrences", *OWED)}
         old = {name: slots[name].at[at].get(mode="clip") for name in slots if name not in ("owner", *kept)}
         change, new = self.step(merged.grads, old)
-        row = self._rows(table, slots, merged)
+        new_row = self._rows(table, slots, merged)
         if self.decay:
-            row = row * (1 - lr * self.decay)
+            new_row = new_row * (1 - lr * self.decay)
             total, rest = _added(slots["total"], slots["total_rest"], jnp.log1p(-jnp.asarray(lr) * self.decay))
             kept |= {"total": total, "total_rest": rest}
-            new["decayed"] = jnp.broadcast_to(jnp.stack([total, rest]), (at.shape[0], 2))
-        new_row = row - lr * change
+        new_row = new_row - lr * change
+        if self.decay:
+            # What is written hangs on what was read of the same slot: else XLA writes first, into a copy of it all.
+            broken = jnp.isnan(new_row).any(axis=-1, keepdims=True)
+            new["decayed"] = jnp.where(broken, jnp.nan, jnp.stack([total, rest])[None, :])
         out = {name: slots[name].at[at].set(new[name], mode="drop", unique_indices=True) for name in new}
         table = table.at[at].set(new_row.astype(table.dtype), mode="drop", unique_indices=True)
         return table, {**kept, "owner": merged.owner, **out}
