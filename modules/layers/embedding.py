@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, TypeVar
 
 import chz
 import jax
@@ -19,12 +19,15 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from modules.base import Batch, Features, FeatureSpec, valid
+from modules.layers.content import Content, content_layer, project
 from modules.layers.fields import side_by_side, stacked
 from modules.layers.multiplex import Multiplex
 from modules.layers.rows import take_rows
 
 UNKNOWN, FIRST = 1, 2
 ROW_MULTIPLE = 8  # stacked tables hold a multiple of this many rows, so that they shard over a model axis
+
+Option = TypeVar("Option")
 
 
 @chz.chz
@@ -39,6 +42,9 @@ class Embedding:
     std: float = chz.field(default=1e-2, doc="standard deviation of rows and field vectors at the start")
     multiplex: Multiplex | None = chz.field(
         default=None, doc="one hashed table for all looked-up features; None: own rows"
+    )
+    content: Mapping[str, Content] = chz.field(
+        default_factory=dict, doc="how the vectors of dense features or tables enter; default: adapted"
     )
 
     @chz.validate
@@ -64,7 +70,7 @@ class Field:
     width: int
     masked: bool  # has positions beyond a length
     size: int = 0  # ids below this are known
-    rows: int = 0  # rows in the stacked parameter
+    rows: int = 0  # rows in the stacked parameter; of a dense feature, the size of its vectors
     salts: tuple[int, ...] = ()  # of the hash into those rows, one for each row read; none: not hashed
     index: int = 0  # first row of the table in its stacked parameter, or row of a numeric's field vector
 
@@ -83,9 +89,10 @@ class FeatureEmbedding(nnx.Module):
             raise ValueError("no features to embed: the source declares no inputs of the kinds asked for")
         widths = _by_table(options.widths, features=inputs)
         buckets = _by_table(options.hash_buckets, features=inputs)
+        content = _by_table(options.content, features=inputs)
         self.pool = options.pool
         self.slots, rows, numerics, dense = _layout(
-            inputs, dim=dim, widths=widths, buckets=buckets, multiplex=options.multiplex
+            inputs, dim=dim, widths=widths, buckets=buckets, content=content, multiplex=options.multiplex
         )
         normal = nnx.initializers.normal(options.std)
         for width, count in rows.items():
@@ -93,9 +100,11 @@ class FeatureEmbedding(nnx.Module):
         for width, count in numerics.items():
             setattr(self, f"numeric_{width}", nnx.Param(normal(rngs.params(), (count, width))))
         if dense:
-            init = nnx.initializers.xavier_normal()
             self.dense = nnx.Dict(
-                {t: nnx.Linear(size, width, kernel_init=init, rngs=rngs) for t, (size, width) in dense.items()}
+                {
+                    t: content_layer(content.get(t, Content()), table=t, features=inputs, width=width, rngs=rngs)
+                    for t, width in dense.items()
+                }
             )
 
     @property
@@ -122,7 +131,7 @@ class FeatureEmbedding(nnx.Module):
                 vector = getattr(self, f"numeric_{s.width}")[s.index]
                 out[s.name] = x.astype(vector.dtype) * jnp.expand_dims(vector, tuple(range(x.ndim - 1)))
             elif s.form == "dense":
-                out[s.name] = self.dense[s.table](batch[s.name])
+                out[s.name] = project(self.dense[s.table], batch=batch, name=s.name, size=s.rows)
         for s in slots:
             if s.masked:
                 out[s.name] = out[s.name] * valid(batch, s.name)[..., None].astype(out[s.name].dtype)
@@ -204,20 +213,24 @@ def _layout(
     dim: int,
     widths: Mapping[str, int],
     buckets: Mapping[str, int],
+    content: Mapping[str, Content],
     multiplex: Multiplex | None,
-) -> tuple[tuple[Field, ...], dict[int, int], dict[int, int], dict[str, tuple[int, int]]]:
-    """Slots, rows by width, numeric vectors by width, and (input size, width) of each dense projection."""
+) -> tuple[tuple[Field, ...], dict[int, int], dict[int, int], dict[str, int]]:
+    """Slots, rows by width, numeric vectors by width, and width by dense table."""
     slots: list[Field] = []
     first: dict[str, int] = {}  # by table
     rows: dict[int, int] = {}
     numerics: dict[int, int] = {}
-    dense: dict[str, tuple[int, int]] = {}
+    dense: dict[str, int] = {}
     for f in inputs:
         form, width = _form(f), widths.get(f.table, dim)
+        if form != "dense" and f.table in content:
+            raise ValueError(f"content[{f.name!r}]: {f.name!r} is {f.kind}, not a vector")
         count = buckets.get(f.table, 0) or f.size
         salts = (zlib.crc32(f.table.encode()),) if f.table in buckets else ()
         if form == "dense":
-            dense[f.table] = (f.shape[-1], width)
+            width = content[f.table].width(f, asked=widths.get(f.table), dim=dim) if f.table in content else width
+            dense[f.table], count = width, f.shape[-1]
         elif form == "lookup" and multiplex is not None:
             salts, count = multiplex.salts(f.table, width=width), multiplex.rows
             rows[width // len(salts)] = count
@@ -251,9 +264,9 @@ def _form(f: FeatureSpec) -> str:
     raise ValueError(f"feature {f.name!r} ({f.kind} of shape {f.shape}) has no embedding; flatten it in a transform")
 
 
-def _by_table(options: Mapping[str, int], *, features: list[FeatureSpec]) -> dict[str, int]:
+def _by_table(options: Mapping[str, Option], *, features: list[FeatureSpec]) -> dict[str, Option]:
     tables = {f.table: f.table for f in features} | {f.name: f.table for f in features}
-    out: dict[str, int] = {}
+    out: dict[str, Option] = {}
     for name, value in options.items():
         if name not in tables:
             raise KeyError(f"no feature or table {name!r}" + _nearest(name, tuple(tables)))
