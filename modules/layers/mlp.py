@@ -8,6 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from modules.layers.activations import Activation, Name
+from modules.layers.dropout import Dropout
+from modules.layers.norm import BatchNorm
 
 
 @chz.chz
@@ -49,25 +51,24 @@ class MLPBlock(nnx.Module):
     def __init__(self, config: MLP, *, inputs: int, outputs: int, rngs: nnx.Rngs):
         self.linear = linear(inputs, outputs=outputs, rngs=rngs)
         self.kind = config.norm
-        self.norm: nnx.BatchNorm | nnx.LayerNorm | None = None
+        self.norm: BatchNorm | nnx.LayerNorm | None = None
         if config.norm == "batch":
-            self.norm = nnx.BatchNorm(outputs, momentum=MOMENTUM, rngs=rngs)
+            self.norm = BatchNorm(outputs, momentum=MOMENTUM)
         elif config.norm == "layer":
             self.norm = nnx.LayerNorm(outputs, rngs=rngs)
         self.activation = Activation(config.activation, width=outputs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def __call__(
         self, x: Float[Array, "*b i"], *, mask: Bool[Array, "*b"] | None = None, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*b o"]:
         x = self.linear(x)
         if self.kind == "batch":
-            where = None if mask is None else mask[..., None]
-            x = self.norm(x, use_running_average=rngs is None, mask=where)
+            x = self.norm(x, mask=mask, rngs=rngs)
         elif self.kind == "layer":
             x = self.norm(x)
         x = self.activation(x, mask=mask, rngs=rngs)
-        return self.dropout(x, deterministic=rngs is None, rngs=rngs)
+        return self.dropout(x, rngs=rngs)
 
 
 def linear(inputs: int, *, outputs: int, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
