@@ -51,11 +51,7 @@ class MLPBlock(nnx.Module):
     def __init__(self, config: MLP, *, inputs: int, outputs: int, rngs: nnx.Rngs):
         self.linear = linear(inputs, outputs=outputs, rngs=rngs)
         self.kind = config.norm
-        self.norm: BatchNorm | nnx.LayerNorm | None = None
-        if config.norm == "batch":
-            self.norm = BatchNorm(outputs, momentum=MOMENTUM)
-        elif config.norm == "layer":
-            self.norm = nnx.LayerNorm(outputs, rngs=rngs)
+        self.norm = _norm(config, width=outputs, rngs=rngs)
         self.activation = Activation(config.activation, width=outputs)
         self.dropout = Dropout(config.dropout)
 
@@ -69,6 +65,12 @@ class MLPBlock(nnx.Module):
             x = self.norm(x)
         x = self.activation(x, mask=mask, rngs=rngs)
         return self.dropout(x, rngs=rngs)
+
+
+def _norm(config: MLP, *, width: int, rngs: nnx.Rngs) -> BatchNorm | nnx.LayerNorm | None:
+    if config.norm == "batch":
+        return BatchNorm(width, momentum=MOMENTUM)
+    return nnx.LayerNorm(width, rngs=rngs) if config.norm else None
 
 
 def linear(inputs: int, *, outputs: int, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
