@@ -13,6 +13,7 @@ EPILOG = """examples:
   python -m train configs/din_mall.py --workdir runs/din   one system; the same command resumes it
   python -m train configs/din_mall.py model.dim=32 steps=500
   python -m train configs/din_mall.py --show               print the resolved config, run nothing
+  python -m train configs/bars_frappe.py --only dnn,fm     a part of a pipeline
   python -m train configs/din_mall.py --help               every field of that config
 exit codes: 0 done or saved on request, 2 wrong config or command, 3 too many bad rows, 4 not finite, 5 disk full"""
 
@@ -40,6 +41,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--fork", type=Path, metavar="NEW", help="copy the workdir to NEW and go on there with this config"
     )
+    parser.add_argument("--only", metavar="A,B", help="of a pipeline: these stages, and what they need")
     parser.add_argument("--show", action="store_true", help="print the resolved config and stop")
     parser.add_argument("--help", "-h", action="store_true", help="this text; with a config, its fields too")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="train together with other processes")
@@ -69,13 +71,15 @@ def prepare_environment(*, distributed: bool) -> None:
 
 
 def run(args: argparse.Namespace, overrides: list[str]) -> int:
-    from train.command import describe, help_text, read_config, run_config
+    from train.command import describe, help_text, only, read_config, run_config
 
     if args.help:
         if args.given:
             print(help_text(read_config(Path(args.config), [])))
         return 0
     config = read_config(Path(args.config), overrides)
+    if args.only:
+        config = only(config, args.only.split(","))
     if args.show:
         print(describe(config))
         return 0

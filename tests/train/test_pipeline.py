@@ -96,6 +96,27 @@ def test_references_are_found_at_any_depth():
     assert references({"x": ["@a/b", {"y": "@c"}], "z": "a@b", "n": 3}) == ["a", "c"]
 
 
+def test_a_part_of_a_pipeline_keeps_what_it_needs_and_its_rows_of_the_tables(tmp_path):
+    p = Pipeline(
+        stages={
+            **pipeline().stages,
+            "other": Write(number=5),
+            "table": Compare(title="t", rows={"b": "@b", "other": "@other"}, metrics=("total",)),
+        }
+    )
+    part = p.only(["b"])
+    assert set(part.stages) == {"a", "b", "table"}
+    assert part.stages["table"].rows == {"b": "@b"}
+    assert run(part, tmp_path)["table"] == {"b/total": 11.0}
+    assert RAN == [1, 10]
+    RAN.clear()
+    assert run(p, tmp_path)["table"] == {"b/total": 11.0, "other/total": 5.0}
+    assert sorted(RAN) == [5, 100]  # what the part did stays done
+    assert set(p.only(["a"]).stages) == {"a"}
+    with pytest.raises(UserError, match="no stage is called 'tabel'; did you mean 'table'"):
+        p.only(["tabel"])
+
+
 def test_a_training_stage_is_a_workdir_and_its_figures_are_compared(tmp_path):
     p = Pipeline(
         stages={
