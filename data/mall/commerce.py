@@ -25,12 +25,8 @@ def conversions(mall: Mall, *, shop: Catalogue, people: Users, log: Log, shard: 
     """One row per click: cart, purchase, delay, and the true chance of a purchase."""
     law, rng = mall.commerce, stream(mall.seed, name="conversions", shard=shard)
     row = {name: column[log.impressions["click"]] for name, column in log.impressions.items()}
-    item, who = row["item"], row["user"] - people.id[0]
-    quality = shop.spu_quality[shop.spu[item]]
-    wanted = np.log(row["relevance"] + 1e-6) - np.log1p(1e-6 - row["relevance"])
-    apart = np.abs(shop.price_level[item] - people.price[who]) * people.thrift[who]
-    p_cart = sigmoid(law.cart + 0.5 * wanted + 0.5 * quality)
-    p_buy = sigmoid(law.buy + 0.4 * quality - 0.4 * (apart - 0.8))
+    item = row["item"]
+    p_cart, p_buy = purchase_chances(mall, shop=shop, people=people, row=row)
     n = len(item)
     cart = rng.random(n) < p_cart
     buy = cart & (rng.random(n) < p_buy)
@@ -46,6 +42,16 @@ def conversions(mall: Mall, *, shop: Catalogue, people: Users, log: Log, shard: 
         "buy_time": np.where(buy, cart_time + delay, -1),
         "true_cvr": (p_cart * p_buy).astype(np.float32),
     }
+
+
+def purchase_chances(mall: Mall, *, shop: Catalogue, people: Users, row: Table) -> tuple[np.ndarray, np.ndarray]:
+    """Of impressions: the chance of a cart after a click, and of a purchase after a cart."""
+    law, item, who = mall.commerce, row["item"], row["user"] - people.id[0]
+    quality = shop.spu_quality[shop.spu[item]]
+    wanted = np.log(row["relevance"] + 1e-6) - np.log1p(1e-6 - row["relevance"])
+    apart = np.abs(shop.price_level[item] - people.price[who]) * people.thrift[who]
+    p_cart = sigmoid(law.cart + 0.5 * wanted + 0.5 * quality)
+    return p_cart, sigmoid(law.buy + 0.4 * quality - 0.4 * (apart - 0.8))
 
 
 def purchases(mall: Mall, *, shop: Catalogue, clicks: Table, shard: int) -> Table:
