@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 
 from data.errors import UserError
 from train import checkpoint_files as files
-from train import orbax_io
+from train import distributed, orbax_io
 
 Report = Callable[[str], None]
 
@@ -112,11 +112,17 @@ class Checkpointer:
     ) -> bool:
         """Copies the state off the devices and writes it in the background; waits for the save before it, if any.
 
-        False only if this step is there already: then nothing is written. Raises what the save before it raised.
+        False only if this step is there already: then nothing is written, unless it was saved on a request to stop,
+        before it was measured, and now is. Raises what the save before it raised.
         """
         self.wait()
         if step in self.steps():
-            return False
+            if not metrics or files.read_meta(self.directory / str(step))["metrics"]:
+                return False
+            distributed.barrier("all have read what is replaced")
+            if self._primary:
+                files.hold(self.directory, step=step)
+            distributed.barrier("replaced")
         meta = {
             "step": step,
             "iterator": dict(iterator),
@@ -249,6 +255,7 @@ class Checkpointer:
     def _prune(self) -> None:
         if not self._primary:
             return
+        files.release(self.directory)
         best = files.ranked(self.directory, metric=self.config.best, mode=self.config.mode)[: self.config.keep_best]
         keep = {*self.steps()[-self.config.keep_last :], *best}
         for step in self.steps():

@@ -13,7 +13,7 @@ from train.workdir import write_json
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".orbax-checkpoint-tmp"
-CORRUPT, DELETED = "corrupt-", "deleted-"
+CORRUPT, DELETED, HELD = "corrupt-", "deleted-", "held-"
 # Orbax writes these after the manifest, and nothing reads them.
 UNLISTED = (MANIFEST, "commit_success.txt", "_CHECKPOINT_METADATA")
 
@@ -29,6 +29,22 @@ def clean(directory: Path) -> None:
     for path in directory.iterdir():
         if UNFINISHED in path.name or path.name.startswith(DELETED):
             shutil.rmtree(path)
+    release(directory)
+
+
+def hold(directory: Path, *, step: int) -> None:
+    """Out of the way of another of the same step, until that is whole."""
+    (directory / str(step)).rename(directory / f"{HELD}{step}")
+
+
+def release(directory: Path) -> None:
+    """Removes what was held, or puts it back where nothing took its place."""
+    for path in directory.glob(f"{HELD}*"):
+        place = path.with_name(path.name.removeprefix(HELD))
+        if place.exists():
+            shutil.rmtree(path.rename(directory / f"{DELETED}{place.name}"))
+        else:
+            path.rename(place)
 
 
 def remove(directory: Path, *, step: int) -> None:

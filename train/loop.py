@@ -122,8 +122,8 @@ class _Run:
         for step in range(self.start, steps + 1):
             stopping = self.stop.agreed(step)
             found = {} if stopping else self._evaluate(step)
-            ended = step == steps or self.judge.stops()
-            if ended and not stopping:
+            ended = not stopping and (step == steps or self.judge.stops())
+            if ended:
                 self._conclude(step)
             if stopping or ended or found or self.experiment.checkpoint.due(step):
                 self.clock["seconds"] = time.perf_counter() - begun

@@ -20,6 +20,8 @@ REPORT = "report.html"
 TYPE = "$type"
 LOWER = ("loss", "logloss", "ne", "brier", "ece", "rmse", "mae", "median_rank")
 UNJUDGED = ("ratio", "groups", "excluded_groups", "excluded_rows", "possible", "expected", "gini", "ties")
+WHOLE = ("train/rows_per_second", "train/seconds_per_epoch", "model/parameters")
+NOT_EVALUATED = ("train/", "model/", "best/")
 ACCOUNTS = ("targets_missing", "targets_in_history")
 
 
@@ -136,9 +138,13 @@ def _judge(metric: str):
 def _facts(records: Sequence[Mapping], config: Mapping) -> list[tuple[str, str]]:
     series = _series(records)
     facts = []
-    chosen = (config.get("early_stop") or {}).get("metric") or (config.get("checkpoint") or {}).get("best")
-    evaluated = [n for n in series if not n.startswith("train/")]
+    watched = [(config.get(part) or {}).get("metric") for part in ("early_stop", "plateau")]
+    chosen = next((name for name in ((config.get("checkpoint") or {}).get("best"), *watched) if name), None)
+    evaluated = [n for n in series if not n.startswith(NOT_EVALUATED)]
     main = [n for n in evaluated if n == chosen] or evaluated[:2]
+    for name, label in ((f"best/{chosen}", f"{chosen}, best"), ("best/step", "step of the best")):
+        if name in series:
+            facts.append((label, number(series[name][1][-1])))
     for name in [*main, "train/loss"]:
         values = _finite(*series.get(name, ((), ())))[1]
         if values:
@@ -148,13 +154,17 @@ def _facts(records: Sequence[Mapping], config: Mapping) -> list[tuple[str, str]]
         if values:
             middle = values[len(values) // 2]
             facts.append((label, f"{middle:.1%}" if name.endswith("wait") else number(middle)))
+    labels = ("rows/s, net", "s an epoch", "parameters")
+    facts += [(label, number(series[name][1][-1])) for name, label in zip(WHOLE, labels, strict=True) if name in series]
     return facts
 
 
 def _sections(workdir: Path, records: Sequence[Mapping], config: Mapping, *, level: int = 2) -> str:
     """Charts and tables of one run."""
     series = _series(records)
-    train = {n.removeprefix("train/"): _finite(*s) for n, s in series.items() if n.startswith("train/")}
+    train = {
+        n.removeprefix("train/"): _finite(*s) for n, s in series.items() if n.startswith("train/") and n not in WHOLE
+    }
     rates = ("steps_per_s", "rows_per_s", "data_wait")
     charts = [
         draw(
@@ -181,7 +191,7 @@ def _over_steps(series: Mapping[str, tuple], config: Mapping) -> list[str]:
     for name, values in series.items():
         x, y = _finite(*values)
         where, metric = _split(name, config)
-        if not name.startswith("train/") and len(x) > 1 and _judge(metric) is not None:
+        if not name.startswith(NOT_EVALUATED) and len(x) > 1 and _judge(metric) is not None:
             charts.setdefault(metric, []).append(Series(where, x, y, dots=len(x) < 40))
     return [draw(Chart(title=metric, series=lines)) for metric, lines in charts.items()]
 
@@ -191,7 +201,7 @@ def _table(records: Sequence[Mapping], config: Mapping) -> str:
     why = {name: reason for record in records for name, reason in record.get("reasons", {}).items()}
     cells: dict[str, dict[str, str]] = {}
     for name, (steps, values) in _series(records).items():
-        if name.startswith("train/"):
+        if name.startswith(NOT_EVALUATED):
             continue
         where, metric = _split(name, config)
         judge, (x, y) = _judge(metric), _finite(steps, values)

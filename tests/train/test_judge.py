@@ -1,5 +1,8 @@
 """The trainer of BARS: the rate falls exactly when the monitor stalls, and the best weights give the best figures."""
 
+import os
+import signal
+
 import chz
 import jax
 import numpy as np
@@ -139,6 +142,36 @@ def test_the_best_weights_reproduce_the_best_figures_to_the_bit(tmp_path, rows):
     assert again["auc"] == outcome.best.metrics["valid/auc"] == outcome.best.metrics["test/auc"]
     before = dict(outcome.best.metrics)
     assert dict(loop.train(experiment, workdir=tmp_path / "run", **QUIET).best.metrics) == before
+
+
+def test_a_stop_where_an_evaluation_was_due_costs_no_best(tmp_path, monkeypatch):
+    """Its checkpoint was saved before it was measured, and is saved again with its figures."""
+    experiment = chz.replace(scripted(0.9, 0.5, 0.6, patience=2), checkpoint=Checkpointing(every=None, keep_last=1))
+    original, seen = loop.put_batch, []
+
+    def put(batch, *, mesh):
+        seen.append(1)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(batch, mesh=mesh)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "put_batch", put)
+        outcome = loop.train(experiment, workdir=tmp_path / "run", **QUIET)
+    assert not outcome.finished and outcome.step == 2 and not CALLS
+    outcome = loop.train(experiment, workdir=tmp_path / "run", **QUIET)
+    assert outcome.finished and outcome.best.step == 2
+    assert Trained(tmp_path / "run").step == 2
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir()) == ["2", "6"]
+
+
+def test_a_stop_at_the_last_step_leaves_the_run_unfinished(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.distributed.StopRequest, "agreed", lambda self, step: step == 2)
+    experiment = scripted(0.9, steps=2)
+    assert not loop.train(experiment, workdir=tmp_path / "run", **QUIET).finished
+    monkeypatch.undo()
+    outcome = loop.train(experiment, workdir=tmp_path / "run", **QUIET)
+    assert outcome.finished and outcome.metrics == {"valid/auc": 0.9}
 
 
 def test_best_follows_checkpoint_best_before_what_stops():

@@ -63,6 +63,28 @@ def test_rates_leave_out_the_first_step_and_pauses(tmp_path, monkeypatch):
         assert values["train/data_wait"] == pytest.approx(0.2)
 
 
+def test_the_time_of_a_run_has_every_step_but_those_that_were_compiled(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("train.log.time.perf_counter", lambda: now[0])
+    log = logger(tmp_path, steps=20)
+    for step in range(1, 21):
+        log.go_on()
+        compiled = step in (1, 12)  # step 12 has a batch of another shape
+        if compiled:
+            log.pause()
+        now[0] += 100.0 if compiled else 0.5
+        log.train(step, {"loss": jnp.float32(1)}, compiled=compiled)
+        if step == 5:
+            log.flush()
+            now[0] += 50.0  # an evaluation
+    log.flush()
+    assert log.timed == (18, pytest.approx(9.0))
+    log.close()
+    again = Logger(tmp_path, config=Logging(progress="none"), steps=30, batch_size=4, start=20, timed=log.timed)
+    assert again.timed == (18, pytest.approx(9.0))
+    again.close()
+
+
 def test_what_is_not_finite_is_null_with_a_reason(tmp_path):
     log = logger(tmp_path)
     log.evaluation(7, {"valid/auc": float("nan"), "valid/x": float("inf")}, reasons={"valid/auc": "only one class"})
