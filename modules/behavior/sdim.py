@@ -5,7 +5,6 @@ Cao et al., "Sampling Is All You Need on Modeling Long-Term User Behaviors for C
 a user is built apart from the candidates), figure 2 (target attention over the newest behaviours beside it).
 """
 
-
 import chz
 import jax
 import jax.numpy as jnp
