@@ -34,6 +34,14 @@ ABLATIONS = {
     "dcnv2": Ablation("crosses add to the deep tower beside them", "valid/auc", "dcnv2_mall", "dnn_mall"),
     "deep": Ablation("a deep part adds to the wide one", "valid/auc", "wide_deep_mall", "lr_mall"),
     "wide": Ablation("a wide part adds to the deep one", "valid/auc", "wide_deep_mall", "dnn_mall"),
+    "deepfm": Ablation("pairs add to the deep tower on the same embeddings", "valid/auc", "deepfm_mall", "dnn_mall"),
+    "dcn": Ablation("vector crosses add to the deep tower beside them", "valid/auc", "dcn_mall", "dnn_mall"),
+    "xdeepfm": Ablation(
+        "compressed interactions add to the linear and the deep part",
+        "valid/auc",
+        "xdeepfm_mall",
+        "xdeepfm_mall model.cin=",
+    ),
     "autoint": Ablation("attention across fields beats plain pairs", "valid/auc", "autoint_mall", "fm_mall"),
     "autoint_residual": Ablation(
         "a field keeps what it was", "valid/auc", "autoint_mall", "autoint_mall model.residual=None"
