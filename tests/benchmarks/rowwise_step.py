@@ -1,6 +1,6 @@
 """Does a row-sparse step cost the same for a large table? One DNN train step at 10 thousand and at 10 million rows.
 
-    python -m tests.benchmarks.rowwise_step [--json FILE] [--rows N] [--rule LazyAdam|RowwiseAdagrad]
+    python -m tests.benchmarks.rowwise_step [--json FILE] [--rows N] [--rule LazyAdam|RowwiseAdagrad|regularised]
 
 The steps take turns, round by round, on the same batches, whose ids lie below the small table's size; `spread` draws
 the large table's ids from all of it, so that memory is read at random as well.
@@ -28,7 +28,11 @@ from train.sharding import Mesh, put_batch
 from train.tasks.pointwise import Pointwise
 
 FIELDS, BATCH, SMALL = 16, 1024, 10_000
-RULES: dict[str, RowRule] = {"LazyAdam": LazyAdam(), "RowwiseAdagrad": RowwiseAdagrad()}
+RULES: dict[str, RowRule] = {
+    "LazyAdam": LazyAdam(),
+    "RowwiseAdagrad": RowwiseAdagrad(),
+    "regularised": LazyAdam(decay=0.01, mini_batch_aware=0.1),
+}
 
 
 class Run:
