@@ -61,6 +61,24 @@ ABLATIONS = {
         "din_mall",
         "dnn_mall model.mlp.widths=200,80 model.mlp.activation=dice",
     ),
+    "mmoe": Ablation(
+        "a gate for each task over shared experts beats one shared trunk",
+        "valid/purchase/auc/expected",
+        "mmoe_mall",
+        "shared_bottom_mall",
+    ),
+    "esmm": Ablation(
+        "conversion learned from all impressions ranks all of them better than that of clicked ones",
+        "valid/cvr/auc/expected",
+        "esmm_mall",
+        "esmm_mall task.heads.purchase.weight=0 task.heads.cvr.weight=1",
+    ),
+    "presto": Ablation(
+        "the rare last step gains from slopes shared with those before",
+        "valid/purchase/auc/expected",
+        "presto_mall",
+        "presto_mall task.linked=False model.strength=0",
+    ),
     "sasrec": Ablation(
         "full softmax beats binary with one negative", "test/ndcg@20", "sasrec_mall", "sasrec_mall task.objective=bce"
     ),
