@@ -5,7 +5,21 @@ from typing import Literal
 import chz
 import numpy as np
 
-from data.features import FIRST, Categorical, Dense, Features, Group, Label, Numeric, Role, Sequence, Text, Time, Truth
+from data.features import (
+    FIRST,
+    UNKNOWN,
+    Categorical,
+    Dense,
+    Features,
+    Group,
+    Label,
+    Numeric,
+    Role,
+    Sequence,
+    Text,
+    Time,
+    Truth,
+)
 from data.mall.build import build, pointers, shop_of, sliding, windows
 from data.mall.config import DAY, Mall
 from data.mall.events import Log
@@ -64,11 +78,12 @@ class WithHistory(InMemory):
         log: Log,
         length: int,
         vectors: np.ndarray | None = None,
+        known: np.ndarray | None = None,
     ):
         lazy = [n for n in ("history", "history_category", "content", "history_content") if n in features]
         super().__init__(columns, features=features.without(*lazy))
         self.features = features
-        self._vectors = vectors
+        self._vectors, self._known = vectors, known
         past = log.actions["item"]
         self._past = sliding((FIRST + past).astype(np.int32), length=length)
         self._past_leaf = sliding((FIRST + shop.leaf[past]).astype(np.int32), length=length)
@@ -87,11 +102,22 @@ class WithHistory(InMemory):
             rows["content"] = self._vectors[rows["item"]]
             if "history_content" in self.features:
                 rows["history_content"], rows["history_content/length"] = self._vectors[items], count
+        if self._known is not None:
+            for name in ("item", "history"):
+                rows[name] = np.where(self._known[rows[name]], rows[name], np.int32(UNKNOWN))
         return rows
 
 
 def clicks(
-    mall: Mall, *, shop: Catalogue, log: Log, split: Split, history: int, content: str | None, content_history: bool
+    mall: Mall,
+    *,
+    shop: Catalogue,
+    log: Log,
+    split: Split,
+    history: int,
+    content: str | None,
+    content_history: bool,
+    newcomers: bool = False,
 ) -> WithHistory:
     """The impressions of a log (of the mall, or of one shard) that fall in a split."""
     start, end = mall.period(split)
@@ -116,7 +142,8 @@ def clicks(
         dim=0 if vectors is None else vectors.shape[1],
         content_history=content_history,
     )
-    return WithHistory(columns, features=features, shop=shop, log=log, length=history, vectors=vectors)
+    known = np.concatenate([np.ones(FIRST, bool), shop.arrival < mall.period("train")[1]]) if newcomers else None
+    return WithHistory(columns, features=features, shop=shop, log=log, length=history, vectors=vectors, known=known)
 
 
 def item_age(shop: Catalogue, *, items: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -159,6 +186,8 @@ class MallClicks(SourceConfig):
     content: str | None = chz.field(default=None, doc="npz or parquet file of item vectors: id, vector")
     content_history: bool = chz.field(default=False, doc="also the vectors of the history")
 
+    newcomers = False
+
     def make(self) -> WithHistory:
         built = build(self.mall)
         return clicks(
@@ -169,7 +198,15 @@ class MallClicks(SourceConfig):
             history=self.history,
             content=self.content,
             content_history=self.content_history,
+            newcomers=self.newcomers,
         )
+
+
+@chz.chz
+class MallNewcomers(MallClicks):
+    """The same rows by a vocabulary of the training days: items that arrived later have the unknown id."""
+
+    newcomers = True
 
 
 @chz.chz

@@ -5,7 +5,7 @@ import pytest
 
 from data.mall.build import build
 from data.mall.config import Mall, Views
-from data.mall.sources import MallClicks, MallPairs, MallProducts, MallQueries, MallSequences
+from data.mall.sources import MallClicks, MallNewcomers, MallPairs, MallProducts, MallQueries, MallSequences
 from data.mall.views.features import VIEWS
 from data.mall.views.words import lexicon
 
@@ -86,6 +86,23 @@ def test_content_vectors_join_by_id(tmp_path):
     for i in range(500):
         want = vectors[rows["item"][i] - 2] if rows["item"][i] < 12 else np.zeros(3)
         assert np.array_equal(rows["content"][i], want)
+
+
+def test_newcomers_have_the_unknown_id_and_their_own_content(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(MALL.n_items, 3)).astype(np.float32)
+    np.savez(tmp_path / "v.npz", id=np.arange(2, 2 + MALL.n_items), vector=vectors)
+    options = {"mall": MALL, "content": str(tmp_path / "v.npz"), "content_history": True, "history": 20}
+    new = set()
+    for split in ("train", "test"):
+        whole, source = (c(split=split, **options).make() for c in (MallClicks, MallNewcomers))
+        rows, known = (s.take(np.arange(len(whole))) for s in (whole, source))
+        cold = rows["is_cold"] > 0
+        new |= set(rows["item"][cold].tolist())
+        assert (known["item"][cold] == 1).all() and np.array_equal(known["item"][~cold], rows["item"][~cold])
+        assert np.array_equal(known["history"], np.where(np.isin(rows["history"], list(new)), 1, rows["history"]))
+        for name in set(rows) - {"item", "history"}:
+            np.testing.assert_array_equal(known[name], rows[name], err_msg=name)
+    assert new and (known["history"] == 1).any()
 
 
 def test_missing_images_are_black_and_the_others_stay():
