@@ -79,6 +79,24 @@ ABLATIONS = {
         "presto_mall",
         "presto_mall task.linked=False model.strength=0",
     ),
+    "tin_product": Ablation(
+        "the product of behaviour and target adds to attention",
+        "valid/gauc",
+        "tin_mall",
+        "tin_mall model.product=False",
+    ),
+    "tin_positions": Ablation(
+        "how long ago a behaviour was matters", "valid/gauc", "tin_mall", "tin_mall model.positions=False"
+    ),
+    "dien": Ablation(
+        "interests that evolve beat attention alone", "valid/gauc", "dien_mall", "dien_mall model.evolution=attention"
+    ),
+    "dare": Ablation(
+        "tables of their own for the search beat shared ones",
+        "valid/gauc",
+        "dare_mall",
+        "dare_mall model.tables=shared",
+    ),
     "sasrec": Ablation(
         "full softmax beats binary with one negative", "test/ndcg@20", "sasrec_mall", "sasrec_mall task.objective=bce"
     ),
