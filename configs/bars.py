@@ -59,7 +59,7 @@ def bars_experiment(
     metrics: tuple[Metric, ...] = (),
     transforms: tuple[Transform, ...] = (),
 ) -> Experiment:
-    """`model` trained as BARS trains; `l2` is its lambda of the embeddings, `rows` those of `train`."""
+    """`model` trained as BARS trains; `l2` is its lambda of the tables, `rows` those of `train`."""
     return Experiment(
         model=model,
         task=Pointwise(label=label),

@@ -37,10 +37,16 @@ class Leaderboard(Stage):
     anchor: str = chz.field(default="", doc="whose figures the anchors are")
     line: str | None = chz.field(default=None, doc="figure of a run drawn across the plot, such as valid/possible_auc")
     line_label: str = "Bayes-optimal"
+    base: str | None = chz.field(default=None, doc="row from which each one's share of the way to the line is counted")
+
+    @chz.validate
+    def _base_is_a_row(self):
+        if self.base is not None and self.line is None:
+            raise ValueError("base counts the way to a line: name the figure of the line too")
 
     def among(self, stages: Collection[str]) -> "Leaderboard | None":
         kept = {name: row for name, row in self.rows.items() if row.of[1:].split("/")[0] in stages}
-        return chz.replace(self, rows=kept) if kept else None
+        return chz.replace(self, rows=kept, base=self.base if self.base in kept else None) if kept else None
 
     def run(self, *, out: Path, say: Say) -> Results:
         found = {name: json.loads((Path(row.of) / RESULTS).read_text()) for name, row in self.rows.items()}
@@ -75,9 +81,11 @@ class Leaderboard(Stage):
         }
 
     def _table(self, found: Mapping[str, dict]) -> tuple[list[str], list[list[str]]]:
+        way = self._way(found)
         anchored = any(row.anchor is not None for row in self.rows.values())
         quoted = any(row.paper for row in self.rows.values())
         head = ["model", self.metric, *([self.anchor or "anchor"] if anchored else []), *(["paper"] if quoted else [])]
+        head += [f"of the way to {self.line_label}"] if way else []
         head += [
             *self.also,
             "setting",
@@ -95,6 +103,7 @@ class Leaderboard(Stage):
             cells = [name, _spread(result, self.metric)]
             cells += [_beside(row.anchor, mean[self.metric])] if anchored else []
             cells += [row.paper] if quoted else []
+            cells += [f"{way[name]:.1%}"] if way else []
             cells += [_spread(result, metric) for metric in self.also]
             cells += [words(result["overrides"]), str(result["trials"]), str(len(result["runs"]))]
             cells += [
@@ -106,13 +115,25 @@ class Leaderboard(Stage):
             rows.append(cells)
         return head, rows
 
+    def _height(self, found: Mapping[str, dict]) -> float:
+        """Of the line, which is a figure of the rows of data rather than of a model."""
+        heights = [result["mean"][self.line] for result in found.values() if self.line in result["mean"]]
+        if not heights:
+            raise UserError(f"no row has the figure {self.line!r} of the line")
+        return max(heights)
+
+    def _way(self, found: Mapping[str, dict]) -> dict[str, float]:
+        """Each row's share of the difference between the base and the line."""
+        if self.base is None:
+            return {}
+        figures = {name: result["mean"][self.metric] for name, result in found.items()}
+        if self.base not in figures:
+            raise UserError(f"base is {self.base!r}, but the rows are {', '.join(figures)}")
+        low, high = figures[self.base], self._height(found)
+        return {name: (figure - low) / (high - low) for name, figure in figures.items()}
+
     def _panels(self, found: Mapping[str, dict]) -> list[Panel]:
-        line = None
-        if self.line is not None:
-            heights = [result["mean"][self.line] for result in found.values() if self.line in result["mean"]]
-            if not heights:
-                raise UserError(f"no row has the figure {self.line!r} of the line")
-            line = Line(self.line_label, max(heights))
+        line = None if self.line is None else Line(self.line_label, self._height(found))
         return [
             Panel(
                 title,

@@ -37,7 +37,9 @@ class Repeat(Stage):
             raise ValueError("a repetition needs seeds")
 
     def run(self, *, out: Path, say: Say) -> Results:
-        found = json.loads(Path(self.chosen).read_text()) if self.chosen else {"overrides": {}, "trials": 0}
+        found: dict[str, Any] = {"overrides": {}, "trials": 0}
+        if self.chosen:
+            found = json.loads(Path(self.chosen).read_text())
         base = overridden(self.experiment, found["overrides"])
         say(f"{type(base.model).__name__}, {words(found['overrides'])}, {found['trials']} trials")
         runs = []
@@ -48,7 +50,7 @@ class Repeat(Stage):
                 write_json(file, value=record)
             runs.append(json.loads(file.read_text()))
             say(f"seed {position}/{len(self.seeds)}: {self._line(runs[-1])}")
-        results = {
+        results: dict[str, Any] = {
             "model": type(base.model).__name__,
             "overrides": found["overrides"],
             "trials": found["trials"],

@@ -88,8 +88,7 @@ class Search(Stage):
         sampler = optuna.samplers.TPESampler(
             seed=self.seed * 1_000_003 + number, n_startup_trials=5, multivariate=False
         )
-        direction = "maximize" if self.mode == "max" else "minimize"
-        study = optuna.create_study(direction=direction, sampler=sampler)
+        study = optuna.create_study(direction="maximize" if self.mode == "max" else "minimize", sampler=sampler)
         for record in before:
             if record["drawn"] is not None:
                 study.add_trial(

@@ -67,6 +67,19 @@ def test_the_plot_stands_alone_and_draws_the_line_of_what_is_possible(tmp_path):
         assert name in texts, name
 
 
+def test_the_share_of_the_way_from_a_base_to_the_line(tmp_path):
+    out, *_ = run(tmp_path, line="valid/possible_auc", base="LR")
+    head, lr, dnn = (
+        line.split(" | ") for line in (out / "table.md").read_text().splitlines()[2:6] if "---" not in line
+    )
+    column = head.index("of the way to Bayes-optimal")
+    assert (lr[column], dnn[column]) == ("0.0%", "91.7%")  # .93, .985 and .99
+    with pytest.raises(ValueError, match="name the figure of the line too"):
+        Leaderboard(title="t", rows={}, base="LR")
+    board = Leaderboard(title="t", rows={"A": Row(of="@a"), "B": Row(of="@b")}, line="valid/possible_auc", base="A")
+    assert board.among({"b"}).base is None
+
+
 def test_a_figure_that_is_missing_is_named(tmp_path):
     with pytest.raises(UserError, match="row 'LR' has no figure 'valid/gauc'; it has model/parameters"):
         run(tmp_path, also=("valid/gauc",))
