@@ -12,12 +12,16 @@ kept back, so every figure is of the valid part, which also stops the runs. Figu
 from configs.bars import EMBEDDING, Entry, bars_experiment, mlp, rows, stages
 from data.builders.base import Built
 from modules.base import ModelConfig
+from modules.ctr.autoint import AutoInt
+from modules.ctr.dcn import DCN
 from modules.ctr.dcnv2 import DCNv2
+from modules.ctr.deepfm import DeepFM
 from modules.ctr.dnn import DNN
 from modules.ctr.finalmlp import FinalMLP
 from modules.ctr.fm import FM
 from modules.ctr.lr import LR
 from modules.ctr.wide_deep import WideDeep
+from modules.ctr.xdeepfm import xDeepFM
 from modules.layers.mlp import MLP
 from train.pipeline import Pipeline
 from train.protocol.leaderboard import Leaderboard
@@ -56,12 +60,30 @@ def entries() -> dict[str, Entry]:
         heads=5,
     )
     dcnv2 = DCNv2(dim=10, embedding=EMBEDDING, depth=4, mlp=mlp(400, 400, 400, dropout=0.4))
+    autoint = AutoInt(dim=10, embedding=EMBEDDING, layers=6, heads=4, width=128, residual="identity")
+    autoint_plus = AutoInt(
+        dim=10,
+        embedding=EMBEDDING,
+        layers=5,
+        heads=4,
+        width=128,
+        residual="identity",
+        scale=True,
+        layer_norm=True,
+        dropout=0.1,
+        mlp=mlp(400, 400, 400, dropout=0.1),
+    )
     return {
         "lr": entry("LR", linear, l2=1e-5, anchor=0.93761, paper=".9356"),
         "fm": entry("FM", FM(dim=10, embedding=EMBEDDING), l2=5e-6, paper=".9671"),
         "dnn": entry("DNN", deep, l2=0.05, anchor=0.98503, paper=".9833"),
         "wide_deep": entry("Wide & Deep", WideDeep(wide=linear, deep=deep), l2=0.05),
+        "deepfm": entry("DeepFM", DeepFM(dim=10, embedding=EMBEDDING, mlp=DEEP), l2=0.05, paper=".9842"),
+        "dcn": entry("DCN", DCN(dim=10, embedding=EMBEDDING, depth=3, mlp=DEEP), l2=0.05, paper=".9839"),
         "dcnv2": entry("DCNv2", dcnv2, l2=0.05, anchor=0.98498, paper=".9845"),
+        "xdeepfm": entry("xDeepFM", xDeepFM(dim=10, embedding=EMBEDDING, cin=(64,), mlp=DEEP), l2=0.1, paper=".9845"),
+        "autoint": entry("AutoInt", autoint, l2=0.05, paper=".9831"),
+        "autoint_plus": entry("AutoInt+", autoint_plus, l2=0.1, anchor=0.98564, paper=".9848"),
         "finalmlp": entry("FinalMLP", finalmlp, l2=0.05, anchor=0.98604, paper=".9861"),
     }
 
