@@ -227,7 +227,7 @@ def _layout(
         if form != "dense" and f.table in content:
             raise ValueError(f"content[{f.name!r}]: {f.name!r} is {f.kind}, not a vector")
         count = buckets.get(f.table, 0) or f.size
-        salts = (zlib.crc32(f.table.encode()),) if f.table in buckets else ()
+        salts: tuple[int, ...] = (zlib.crc32(f.table.encode()),) if f.table in buckets else ()
         if form == "dense":
             width = content[f.table].width(f, asked=widths.get(f.table), dim=dim) if f.table in content else width
             dense[f.table], count = width, f.shape[-1]
