@@ -8,6 +8,7 @@ from data.features import Features
 from data.sources import SourceConfig
 from modules.base import ModelConfig
 from train.experiment import Experiment
+from train.held_out import HeldOut
 from train.metrics.auc import ScoreCounts
 from train.optim import Optimizer
 from train.program import Program, make_predict
@@ -32,10 +33,16 @@ class Toy:
         rows: int,
         shuffle: bool = True,
         task: Task = Pointwise(),
+        held_out: HeldOut | None = None,
     ):
         self.steps, self.epochs, self.batch, self.shuffle = rows // batch, epochs, batch, shuffle
         experiment = Experiment(
-            model=model, task=task, source=SourceConfig(), optimizer=optimizer, steps=self.steps * epochs
+            model=model,
+            task=task,
+            source=SourceConfig(),
+            optimizer=optimizer,
+            steps=self.steps * epochs,
+            held_out=held_out,
         )
         self.mesh = Mesh(data=1).make(devices=jax.devices()[:1])
         self.program = Program(experiment, features=features, mesh=self.mesh)
