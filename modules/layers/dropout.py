@@ -1,5 +1,7 @@
 """Dropout whose mask costs a few integer operations per element."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -27,20 +29,8 @@ class Dropout(nnx.Module):
 
 
 def mixed(words: UInt32[Array, "2"], *, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
-    """A number per element: its index, twice through a mixing of 32 bits, with a word of the key before each."""
-    index = jnp.arange(_size(shape), dtype=jnp.uint32).reshape(shape)
-    return _mix(_mix(index ^ words[0]) + words[1])
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
-
-
-def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """Multiply and fold: each bit of the input changes each of the output about half of the time."""
+    """A number per element: its index and a key, mixed so that each bit of either turns half of the bits there."""
+    x = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape) ^ words[0]
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        x = (x ^ (x >> shift)) * jnp.uint32(factor)
+        x = (x ^ (x >> shift)) * jnp.uint32(factor) + words[1]
     return x ^ (x >> 16)

@@ -58,10 +58,12 @@ class MLPBlock(nnx.Module):
     def __call__(
         self, x: Float[Array, "*b i"], *, mask: Bool[Array, "*b"] | None = None, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*b o"]:
-        x = self.linear(x)
         if self.kind == "batch":
-            x = self.norm(x, mask=mask, rngs=rngs)
-        elif self.kind == "layer":
+            product = x @ self.linear.kernel[...]
+            x = self.norm(product, shift=self.linear.bias[...], mask=mask, rngs=rngs)
+        else:
+            x = self.linear(x)
+        if self.kind == "layer":
             x = self.norm(x)
         x = self.activation(x, mask=mask, rngs=rngs)
         return self.dropout(x, rngs=rngs)

@@ -132,7 +132,7 @@ def in_turns(ours: Callable[[int], Timed], theirs: Callable[[int], Timed], *, ro
 def compare(case, *, zoo: Zoo, work: Path, args) -> dict[str, Any]:
     data = case.rows(BATCHES * case.batch)
     shaped = {name: column.reshape(BATCHES, case.batch, *column.shape[1:]) for name, column in data.items()}
-    np.savez(work / "batches.npz", allow_pickle=False, **shaped)
+    np.savez(work / "batches.npz", **shaped)
     theirs = zoo.ask("open", case=case.to_zoo(), batches=str(work / "batches.npz"))
     ours = Ours(case, batches=[{n: column[i] for n, column in shaped.items()} for i in range(BATCHES)])
     result: dict[str, Any] = {
