@@ -67,9 +67,38 @@ class Dice(nnx.Module):
             keep = self.momentum
             self.mean[...] = jax.lax.stop_gradient(keep * self.mean[...] + (1 - keep) * mean)
             self.var[...] = jax.lax.stop_gradient(keep * self.var[...] + (1 - keep) * var)
-        normal = (x - _per_channel(mean, like=x)) * _per_channel(jax.lax.rsqrt(var + self.epsilon), like=x)
-        p = jax.nn.sigmoid(normal).astype(x.dtype)
-        return p * x + _per_channel(self.alpha[...], like=x) * (1 - p) * x
+        return self.at(x, mean=mean, var=var)
+
+    def at(self, x: Float[Array, "*b d"], *, mean: Float[Array, " d"], var: Float[Array, " d"]) -> Float[Array, "*b d"]:
+        """With these moments."""
+        scale = jax.lax.rsqrt(var + self.epsilon)
+        return _dice(x, *(_per_channel(v, like=x) for v in (mean, scale, self.alpha[...])))
+
+
+@jax.custom_vjp
+def _dice(x: Float[Array, "*b d"], mean: jax.Array, scale: jax.Array, alpha: jax.Array) -> Float[Array, "*b d"]:
+    p = jax.nn.sigmoid((x - mean) * scale).astype(x.dtype)
+    return x * (alpha + (1 - alpha) * p)
+
+
+def _dice_forward(x, mean, scale, alpha):
+    return _dice(x, mean, scale, alpha), (x, mean, scale, alpha)
+
+
+def _dice_backward(saved, slope):
+    """From x alone: computing p again is cheaper than keeping it, and x ⊙ slope serves every sum."""
+    x, mean, scale, alpha = saved
+    p = jax.nn.sigmoid((x - mean) * scale).astype(x.dtype)
+    kept = slope * x
+    passed = kept * p
+    of_p = passed * (1 - p) * (1 - alpha)  # times the slope of the sigmoid
+    sums = [s.astype(jnp.float32) for s in (of_p, of_p * (x - mean), kept - passed)]
+    of_mean, of_scale, of_alpha = (s.sum(range(s.ndim - 1), keepdims=True) for s in sums)
+    d_x = slope * (alpha + (1 - alpha) * p) + (of_p * scale).astype(x.dtype)
+    return d_x, -of_mean * scale, of_scale, of_alpha.astype(alpha.dtype)
+
+
+_dice.defvjp(_dice_forward, _dice_backward)
 
 
 def _moments(x: Float[Array, "*b d"], *, mask: Bool[Array, "*b"] | None) -> tuple[jax.Array, jax.Array]:

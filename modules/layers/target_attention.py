@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from modules.layers.activation_unit import activation_scores
 from modules.layers.mlp import MLP
 
 
@@ -23,27 +24,27 @@ class TargetAttention(nnx.Module):
 
     def __call__(
         self,
-        history: Float[Array, "b t d"],
+        history: Float[Array, "u t d"],
         *,
         target: Float[Array, "b d"],
-        mask: Bool[Array, "b t"],
+        mask: Bool[Array, "u t"],
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "b d"]:
         """A row without behaviours gives zero."""
         weights = self.weights(history, target=target, mask=mask, rngs=rngs)
+        if history.shape[0] == 1:
+            return weights @ history[0]
         return jnp.einsum("bt,btd->bd", weights, history)
 
     def weights(
         self,
-        history: Float[Array, "b t d"],
+        history: Float[Array, "u t d"],
         *,
         target: Float[Array, "b d"],
-        mask: Bool[Array, "b t"],
+        mask: Bool[Array, "u t"],
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "b t"]:
-        v = jnp.broadcast_to(target[:, None, :], history.shape)
-        unit = jnp.concatenate([history, v, history - v, history * v], axis=-1)
-        scores = self.mlp(unit, mask=mask, rngs=rngs)[..., 0]
+        scores = activation_scores(self.mlp, history=history, target=target, mask=mask, rngs=rngs)
         if self.softmax:
             scores = scores / math.sqrt(history.shape[-1])
             # A finite floor: a row that is all padding must not become NaN.

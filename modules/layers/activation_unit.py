@@ -1,0 +1,195 @@
+"""A tower over [e, v, e - v, e ⊙ v] for every behaviour e and its target v, in blocks of memory of one size.
+
+The first layer splits: W [e, v, e - v, e ⊙ v] = (W₁ + W₃ + diag(v) W₄) e + (W₂ - W₃) v, so that a target costs one
+kernel and one vector and no array is wider than a behaviour. The rest is computed in blocks of positions.
+
+Batch norm and Dice ask for moments over all positions. These come from passes over the blocks, one per such layer,
+each computing anew what stands below it. The gradient goes the same way back, from the topmost such layer down: a
+pass for the gradients of its mean and variance, and a last pass, in which all of these are known, for the rest. So
+blocks change the order of sums and nothing else.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from modules.layers.mlp import MLPLayers
+from modules.layers.norm import BatchNorm
+from modules.layers.position_blocks import Block, Blocks
+
+Moments = tuple[jax.Array, jax.Array]
+"""Mean and variance of each channel."""
+Tree = Any
+
+
+def activation_scores(
+    mlp: MLPLayers,
+    *,
+    history: Float[Array, "u t d"],
+    target: Float[Array, "b d"],
+    mask: Bool[Array, "u t"],
+    rngs: nnx.Rngs | None = None,
+) -> Float[Array, "b t"]:
+    """The one output of `mlp` at every position, 0 outside of the mask; u is b, or 1 in a request.
+
+    In training the running statistics of its layers move on.
+    """
+    graph, theta = nnx.split(mlp)
+    layers = _stateful(mlp)
+    if rngs is None:
+        moments = tuple((layer.mean[...], layer.var[...]) for layer in layers)
+        return _scores(graph, theta, history, target, mask, None, moments)[0]
+    dropout = any(block.dropout.rate for block in mlp.hidden)
+    key = jax.random.key_data(rngs.dropout()) if dropout else None
+    scores, moments = _scores(graph, theta, history, target, mask, key, None)
+    for layer, new in zip(layers, moments, strict=True):
+        keep = layer.momentum
+        for kept, value in zip((layer.mean, layer.var), new, strict=True):
+            kept[...] = jax.lax.stop_gradient(keep * kept[...] + (1 - keep) * value)
+    return scores
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scores(graph, theta: Tree, history, target, mask, key, given: tuple[Moments, ...] | None):
+    """Scores, and the moments of the layers that ask for them."""
+    return _forward(graph, theta, history, target, mask, key, given)[0]
+
+
+def _forward(graph, theta: Tree, history, target, mask, key, given):
+    blocks = Blocks(history, target=target, mask=mask)
+    moments = _moments(graph, theta, blocks, key) if given is None else given
+
+    def scores(block: Block, number):
+        return _chain(graph, theta, block, moments=moments, key=_fold(key, number))[0]
+
+    found = jnp.where(mask, blocks.join(blocks.map(scores)), 0)
+    return (found, moments), (theta, history, target, mask, key, moments, given is None)
+
+
+def _backward(graph, saved, cotangents):
+    theta, history, target, mask, key, moments, trained = saved
+    blocks = Blocks(history, target=target, mask=mask, scores=jnp.where(mask, cotangents[0], 0))
+    count = jnp.maximum(blocks.weight, 1)
+    slopes: list[Moments] = []  # gradients of the moments, from the top of the tower down
+
+    def linear(theta, e, v, moments, *, block: Block, number):
+        """A scalar of the block whose gradient is the loss's, as far as the slopes are known."""
+        block = {**block, "history": e, "target": v}
+        scores, points = _chain(graph, theta, block, moments=moments, key=_fold(key, number))
+        total = (scores * block["scores"]).sum()
+        fixed = jax.lax.stop_gradient(moments)
+        for (mean, _), point, (d_mean, d_var) in zip(reversed(fixed), reversed(points), slopes, strict=False):
+            x = point.astype(jnp.float32)
+            rows = x * _row(d_mean / count) + jnp.square(x - _row(mean)) * _row(d_var / count)
+            total += jnp.where(block["mask"][..., None], rows, 0).sum()
+        return total
+
+    if trained:
+        for k in reversed(range(len(moments))):
+
+            def slope(block: Block, number, k=k):
+                def of(own: Moments):
+                    swapped = (*moments[:k], own, *moments[k + 1 :])
+                    return linear(theta, block["history"], block["target"], swapped, block=block, number=number)
+
+                return jax.grad(of)(moments[k])
+
+            slopes.append(blocks.sum(slope))
+
+    def rest(block: Block, number):
+        of = partial(linear, moments=moments, block=block, number=number)
+        d_theta, d_e, d_v = jax.grad(of, argnums=(0, 1, 2))(theta, block["history"], block["target"])
+        return ((d_theta, blocks.of_shared(d_e, number)), d_v) if blocks.shared else ((d_theta, ()), (d_e, d_v))
+
+    (d_theta, summed), stacked = blocks.reduce(rest)
+    if blocks.shared:
+        return d_theta, blocks.join_shared(summed), blocks.join_rows(stacked), None, None, None
+    return d_theta, blocks.join(stacked[0]), blocks.join_rows(stacked[1]), None, None, None
+
+
+_scores.defvjp(_forward, _backward)
+
+
+def _moments(graph, theta: Tree, blocks: Blocks, key) -> tuple[Moments, ...]:
+    """By Chan's formula from those of the blocks, which loses no digits to a mean far from 0."""
+    found: list[Moments] = []
+    for k in range(len(_stateful(nnx.merge(graph, theta)))):
+
+        def of_block(block: Block, number, k=k):
+            points = _chain(graph, theta, block, moments=tuple(found), key=_fold(key, number))[1]
+            x = points[k].astype(jnp.float32)
+            weight = jnp.broadcast_to(block["mask"], x.shape[:2]).astype(jnp.float32)
+            total = weight.sum()
+            weight = weight / jnp.maximum(total, 1.0)
+            mean = jnp.einsum("bt,bth->h", weight, x)
+            return total, mean, jnp.einsum("bt,bth->h", weight, jnp.square(x - _row(mean)))
+
+        weight, mean, var = blocks.map(of_block)
+        weight = (weight / jnp.maximum(weight.sum(), 1.0))[:, None]
+        whole = (weight * mean).sum(0)
+        found.append((whole, (weight * (var + jnp.square(mean - whole[None, :]))).sum(0)))
+    return tuple(found)
+
+
+def _chain(graph, theta: Tree, block: Block, *, moments: tuple[Moments, ...], key):
+    """Scores of a block, and the inputs of the layers that ask for moments, as far up as `moments` are known."""
+    mlp: MLPLayers = nnx.merge(graph, theta)
+    points: list[jax.Array] = []
+    e, v, x = block["history"], block["target"], None
+    for number, layer in enumerate(mlp.hidden):
+        x = _first(layer.linear, e, v) if x is None else layer.linear(x)
+        for part in (layer.norm, layer.activation.state):
+            if _asks(part):
+                points.append(x)
+                if len(points) > len(moments):
+                    return None, points
+                x = _normalised(part, x, moments[len(points) - 1])
+            elif part is not None:
+                x = part(x)
+        if layer.activation.state is None:
+            x = layer.activation(x)
+        if key is not None:
+            x = layer.dropout(x, rngs=nnx.Rngs(jax.random.wrap_key_data(_fold(key, number))))
+    x = _first(mlp.out, e, v) if x is None else mlp.out(x)
+    return x[..., 0], points
+
+
+def _first(linear: nnx.Linear, e: Float[Array, "u t d"], v: Float[Array, "b d"]) -> Float[Array, "b t h"]:
+    of_e, of_v, of_difference, of_product = jnp.split(linear.kernel[...], 4)
+    own = v @ (of_v - of_difference) + linear.bias[...][None, :]
+    kernel = (of_e + of_difference)[None] + v[:, :, None] * of_product[None]
+    if e.shape[0] == 1:
+        x = jnp.einsum("td,bdh->bth", e[0], kernel)
+    else:
+        x = jnp.einsum("btd,bdh->bth", e, kernel)
+    return x + own[:, None, :]
+
+
+def _asks(part: nnx.Module | None) -> bool:
+    return hasattr(part, "momentum")
+
+
+def _stateful(mlp: MLPLayers) -> list[nnx.Module]:
+    """The layers that ask for moments, in the order of the tower."""
+    return [part for block in mlp.hidden for part in (block.norm, block.activation.state) if _asks(part)]
+
+
+def _normalised(part: nnx.Module, x: Float[Array, "b t h"], moments: Moments) -> Float[Array, "b t h"]:
+    mean, var = moments
+    if isinstance(part, BatchNorm):
+        factor = part.scale[...].astype(jnp.float32) * jax.lax.rsqrt(var + part.epsilon)
+        out = (x.astype(jnp.float32) - _row(mean)) * _row(factor) + _row(part.bias[...].astype(jnp.float32))
+        return out.astype(x.dtype)
+    return part.at(x, mean=mean, var=var)
+
+
+def _row(x: Float[Array, " h"]) -> Float[Array, "1 1 h"]:
+    return x[None, None, :]
+
+
+def _fold(key: jax.Array | None, number) -> jax.Array | None:
+    return None if key is None else jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(key), number))
