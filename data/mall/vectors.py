@@ -1,30 +1,66 @@
-"""Item vectors from a file of ids and vectors, as rows of one matrix; items without a vector get zeros."""
+"""Item vectors from a file of ids and vectors, as rows of one matrix; a few items without a vector get zeros."""
 
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.errors import UserError
+from data.features import FIRST
+
+MISSING = 0.1
+"""Share of the items that may lack a vector; more, and the file is of other items."""
+NAMED = 5
 
 
-def read_vectors(path: str, *, rows: int) -> np.ndarray:
-    """[rows, dim] float32, row = id in the batch."""
+def read_vectors(path: str, *, rows: int, missing: float = MISSING) -> np.ndarray:
+    """[rows, dim] float32, row = id in the batch; rows 0 and 1 are no item's."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file of item vectors; run the stage that embeds the items first")
     if path.endswith(".npz"):
         with np.load(path) as file:
-            if missing := {"id", "vector"} - set(file):
-                raise UserError(f"{path}: no array {sorted(missing)}; item vectors are arrays id [n] and vector [n, d]")
+            if lost := {"id", "vector"} - set(file):
+                raise UserError(f"{path}: no array {sorted(lost)}; item vectors are arrays id [n] and vector [n, d]")
             ids, vectors = file["id"], file["vector"]
     else:
-        table = pq.read_table(path, columns=["id", "vector"])
-        ids = table["id"].to_numpy()
-        vectors = np.stack(table["vector"].to_numpy(zero_copy_only=False))
-    if len(ids) and (ids.min() < 0 or ids.max() >= rows):
+        ids, vectors = _of_parquet(path)
+    if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or not vectors.size:
+        raise UserError(
+            f"{path}: ids of shape {ids.shape} and vectors of shape {vectors.shape}; item vectors are id [n] and "
+            "vector [n, d]"
+        )
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise UserError(f"{path}: ids are {ids.dtype}; item vectors are named by the integer ids of the batch")
+    if ids.min() < 0 or ids.max() >= rows:
         raise UserError(
             f"{path}: ids {ids.min()} to {ids.max()}, but this mall has {rows} rows; embed this mall's items"
         )
+    unique, count = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        raise UserError(f"{path}: {_some(unique[count > 1])} more than once; keep one vector of each item")
+    if not np.isfinite(vectors).all():
+        bad = ids[~np.isfinite(vectors).all(axis=1)]
+        raise UserError(f"{path}: {_some(bad)} with a vector that is not finite; embed the items anew")
+    absent = np.setdiff1d(np.arange(FIRST, rows), unique)
+    if len(absent) > missing * max(rows - FIRST, 1):
+        raise UserError(f"{path}: {_some(absent)} of {rows - FIRST} without a vector; embed this mall's items")
     out = np.zeros((rows, vectors.shape[1]), np.float32)
     out[ids] = vectors
     return out
+
+
+def _of_parquet(path: str) -> tuple[np.ndarray, np.ndarray]:
+    names = pq.read_schema(path).names
+    if absent := [name for name in ("id", "vector") if name not in names]:
+        raise UserError(f"{path}: no column {absent}; item vectors are columns id and vector")
+    table = pq.read_table(path, columns=["id", "vector"])
+    widths = np.unique(pc.list_value_length(table["vector"]).to_numpy())
+    if len(widths) > 1:
+        raise UserError(f"{path}: vectors of {', '.join(map(str, widths))} numbers; item vectors have one width")
+    return table["id"].to_numpy(), np.stack(table["vector"].to_numpy(zero_copy_only=False))
+
+
+def _some(ids: np.ndarray) -> str:
+    """How many ids, and the first of them."""
+    return f"{len(ids):,} ids ({', '.join(map(str, ids[:NAMED]))}{', ...' if len(ids) > NAMED else ''})"

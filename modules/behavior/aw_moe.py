@@ -74,7 +74,7 @@ class AWMoEModel(Model):
         self.attention = nnx.List([TargetAttention(w, mlp=config.attention, rngs=rngs) for w in widths])
         inputs = self.embed.width(*self.behaviours.others) + sum(widths)
         self.experts = nnx.List([config.mlp.make(inputs, outputs=1, rngs=rngs) for _ in range(experts)])
-        self.gates = nnx.List([])
+        self.gates: nnx.List = nnx.List([])
         if experts > 1:
             asked = None if config.query is None else self.embed.width(config.query)
             self.gates = nnx.List(

@@ -15,9 +15,11 @@ from jaxtyping import Array, Bool, Float
 from modules.base import Batch, Features, Model, ModelConfig, Outputs
 from modules.layers.attend import Normalise, attend
 from modules.layers.behaviours import Behaviours, Pairs
+from modules.layers.dropout import Dropout
 from modules.layers.embedding import Embedding, FeatureEmbedding
 from modules.layers.fields import side_by_side
-from modules.layers.mlp import MLP, linear
+from modules.layers.mlp import MLP, MLPLayers, linear
+from modules.layers.norm import BatchNorm
 
 
 @chz.chz
@@ -53,12 +55,11 @@ class QINModel(Model):
             ]
         )
         width = self.embed.width(*self.behaviours.others) + sum(widths)
-        if config.mlp is not None:
-            self.network = config.mlp.make(width, outputs=1, rngs=rngs)
-        else:
-            self.network = QuadraticNetwork(
-                width, layers=config.layers, rank=config.rank, dropout=config.dropout, rngs=rngs
-            )
+        self.network: MLPLayers | QuadraticNetwork = (
+            config.mlp.make(width, outputs=1, rngs=rngs)
+            if config.mlp is not None
+            else QuadraticNetwork(width, layers=config.layers, rank=config.rank, dropout=config.dropout, rngs=rngs)
+        )
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         vectors = self.embed(batch)
@@ -94,16 +95,16 @@ class QuadraticNetwork(nnx.Module):
 
     def __init__(self, width: int, *, layers: int, rank: int, dropout: float, rngs: nnx.Rngs):
         self.layers = nnx.List([QuadraticLayer(width, rank=rank, dropout=dropout, rngs=rngs) for _ in range(layers)])
-        self.norms = nnx.List([nnx.BatchNorm(width, rngs=rngs) for _ in range(layers)])
+        self.norms = nnx.List([BatchNorm(width, momentum=0.9) for _ in range(layers)])
         self.slopes = nnx.List([nnx.Param(jnp.full((), 0.25)) for _ in range(layers)])
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = linear(width, outputs=1, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b d"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b 1"]:
         for layer, norm, slope in zip(self.layers, self.norms, self.slopes, strict=True):
-            y = norm(layer(x, rngs=rngs), use_running_average=rngs is None)
+            y = norm(layer(x, rngs=rngs), rngs=rngs)
             y = jnp.where(y > 0, y, slope[...] * y)
-            x = x + self.dropout(y, deterministic=rngs is None, rngs=rngs)
+            x = x + self.dropout(y, rngs=rngs)
         return self.head(x)
 
 
@@ -113,12 +114,12 @@ class QuadraticLayer(nnx.Module):
     def __init__(self, width: int, *, rank: int, dropout: float, rngs: nnx.Rngs):
         self.rank = rank
         self.linear = linear(width, outputs=rank * width, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(self, x: Float[Array, "b d"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b d"]:
         if rngs is None or not self.dropout.rate:
-            kernel, bias = self.linear.kernel[...], self.linear.bias[...]
-            summed = kernel.reshape(x.shape[-1], self.rank, -1).sum(axis=1)
-            return x * (x @ summed + bias.reshape(self.rank, -1).sum(axis=0)[None, :])
-        maps = self.dropout(self.linear(x), deterministic=False, rngs=rngs)
+            kernel, bias = self.linear.kernel[...].reshape(x.shape[-1], self.rank, -1), self.linear.bias
+            assert bias is not None
+            return x * (x @ kernel.sum(axis=1) + bias[...].reshape(self.rank, -1).sum(axis=0)[None, :])
+        maps = self.dropout(self.linear(x), rngs=rngs)
         return x * maps.reshape(x.shape[0], self.rank, x.shape[1]).sum(axis=1)

@@ -77,11 +77,7 @@ class SDIMModel(Model):
         for i, b in enumerate(self.behaviours.read(vectors, batch=batch)):
             recent = newest(b, count=self.short)
             parts.append(self.near[i](recent.history, target=recent.target, mask=recent.mask, rngs=rngs))
-            parts.append(
-                self._long(b, attention=self.far[i], rngs=rngs)
-                if tables is None
-                else self.far[i].query(tables[i], target=b.target)
-            )
+            parts.append(self._long(b, attention=self.far[i], table=None if tables is None else tables[i], rngs=rngs))
         return {"logit": self.mlp(side_by_side(parts), rngs=rngs)[:, 0]}
 
     def build(self, batch: Batch) -> tuple[jax.Array, ...]:
@@ -90,15 +86,26 @@ class SDIMModel(Model):
         vectors = self.embed(batch, names=histories)
         tables = []
         for group, attention in zip(self.behaviours.groups, self.far, strict=True):
+            if not isinstance(attention, HashAttention):
+                raise ValueError("hashes=0: the whole history goes through the unit, and there is no table to build")
             history = jnp.concatenate([vectors[h] for h, _ in group], axis=-1)
             mask = jnp.stack([valid(batch, h) for h, _ in group]).any(axis=0)
             tables.append(attention.build(history, mask=mask))
         return tuple(tables)
 
-    def _long(self, b: Behaviour, *, attention: HashAttention | TargetAttention, rngs: nnx.Rngs | None) -> jax.Array:
-        if isinstance(attention, HashAttention):
-            return attention(b.history, target=b.target, mask=b.mask)
-        return attention(b.history, target=b.target, mask=b.mask, rngs=rngs)
+    def _long(
+        self,
+        b: Behaviour,
+        *,
+        attention: HashAttention | TargetAttention,
+        table: jax.Array | None,
+        rngs: nnx.Rngs | None,
+    ) -> jax.Array:
+        if isinstance(attention, TargetAttention):
+            return attention(b.history, target=b.target, mask=b.mask, rngs=rngs)
+        if table is not None:
+            return attention.query(table, target=b.target)
+        return attention(b.history, target=b.target, mask=b.mask)
 
 
 def newest(b: Behaviour, *, count: int) -> Behaviour:

@@ -143,6 +143,8 @@ def test_the_newest_behaviours_are_the_last_valid_ones():
 def test_the_whole_history_through_the_unit_is_one_word_of_config():
     full = make(SDIM(dim=3, hashes=0, short=2, attention=MLP(widths=(5,)), mlp=MLP(widths=(6,))))
     assert rows.logit(full, rows.batch_of(FEATURES)).shape == (6,)
+    with pytest.raises(ValueError, match="no table to build"):
+        full.build(rows.on_device(rows.batch_of(FEATURES)))
     with pytest.raises(ValueError, match="multiple of bits=5"):
         SDIM(bits=5)
     with pytest.raises(ValueError, match="at least the newest"):
