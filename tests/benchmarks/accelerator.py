@@ -1,4 +1,4 @@
-"""DIN on whatever device jax finds: rows/s, achieved bandwidth and arithmetic, their share of peak, the longest operations.
+"""DIN on the device jax finds: rows/s, bandwidth and arithmetic with their shares of peak, the longest operations.
 
     python -m tests.benchmarks.accelerator [--batch 65536] [--peak-tflops 67] [--peak-gbs 4800] [--json FILE]
 
@@ -29,8 +29,8 @@ from train.sharding import Mesh, put_batch
 from train.tasks.pointwise import Pointwise
 
 ITEMS, CATEGORIES, USERS, LENGTH = 1_000_000, 1_000, 1_000_000, 50
-WAITS = ("ThunkExecutor", "Thread", "Wait", "wait", "Await", "end: ")
-"""Starts of events that are no operation."""
+WAITS = ("ThunkExecutor", "Thread", "Wait", "wait", "Await", "end: ", "while", "call", "conditional")
+"""Starts of events that are no operation, or the sum of others."""
 
 
 def features() -> Features:
