@@ -181,4 +181,4 @@ def _of_fields(config: OptInter, *, features: Features, names: tuple[str, ...]) 
     """The embedding options as they concern these fields, with the factors' own scale and width."""
     known = {key for name in names for key in (name, features[name].table)}
     buckets = {name: rows for name, rows in config.embedding.hash_buckets.items() if name in known}
-    return chz.replace(config.embedding, widths={}, hash_buckets=buckets, std=config.factor_std)
+    return chz.replace(config.embedding, widths={}, hash_buckets=buckets, content={}, std=config.factor_std)

@@ -11,14 +11,17 @@ from flax import nnx
 
 from data.features import Categorical, Features
 from modules.ctr.optinter import METHODS, OptInter, assignment_of, entropy, pairs_of
+from modules.layers.content import Content
 from modules.layers.crosses import CrossTable
 from modules.layers.embedding import Embedding
 from modules.layers.mlp import MLP
 from tests.modules import click_rows as rows
 
 FEATURES = rows.features()
+# Options of features that do not interact must not reach the factors.
+EMBEDDING = Embedding(std=0.5, widths={"tags": 2}, content={"content": Content(bias=False)})
 SEARCH = OptInter(
-    dim=3, cross_dim=2, cross_std=0.5, embedding=Embedding(std=0.5), mlp=MLP(widths=(6,)), cooling=0.3, cross_rows=60
+    dim=3, cross_dim=2, cross_std=0.5, embedding=EMBEDDING, mlp=MLP(widths=(6,)), cooling=0.3, cross_rows=60
 )
 PAIRS = (("user", "item"), ("user", "category"), ("item", "category"))
 SIZES = {"user": 9, "item": 11, "category": 5}
