@@ -30,7 +30,9 @@ ENDLESS = 1 << 40
 class Buckets:
     """Batches of rows of like length, padded no wider than they need; each width is compiled once."""
 
-    sequence: str = chz.field(default="history", doc="sequence whose length decides, and that is cut")
+    sequence: str = chz.field(
+        default="history", doc="sequence whose length decides; all that are declared of its length are cut with it"
+    )
     widths: tuple[int, ...] = chz.field(doc="widths that batches may have, ascending; the declared length is one more")
     window: int = chz.field(default=64, doc="batches sorted together: more is less padding and less chance")
 
@@ -79,7 +81,8 @@ class Loader:
         )
         order: Order | Bucketed = plain
         if self.buckets is not None and not once:
-            lengths = column(source, f"{self.buckets.sequence}/length")
+            names = _together(source.features, self.buckets)
+            lengths = reduce(np.maximum, (column(source, f"{name}/length") for name in names))
             order = Bucketed(plain, lengths, batch_size=self.batch_size, batches=batches, window=self.buckets.window)
         reader = _Reader(
             source=source,
@@ -173,14 +176,22 @@ class _Reader:
         else:
             batch = self.source.take(self.order.rows(start, stop))
         if isinstance(self.order, Bucketed) and self.loader.buckets is not None:
-            batch = _cut(batch, self.loader.buckets, longest=self.order.longest(start))
+            names = _together(self.source.features, self.loader.buckets)
+            batch = _cut(batch, self.loader.buckets, names=names, longest=self.order.longest(start))
         for number, transform in enumerate(self.transforms):
             seed = (self.loader.seed, int(batch_index), number)
             batch = transform(batch, rng=RowRandom(seed, start=low, stop=high, total=size))
         return {**batch, VALID: positions < self.order.n} if self.once else batch
 
 
-def _cut(batch: Rows, buckets: Buckets, *, longest: int) -> Rows:
-    name = buckets.sequence
-    width = min((w for w in buckets.widths if w >= longest), default=batch[name].shape[1])
-    return {**batch, name: np.ascontiguousarray(batch[name][:, :width])}
+def _together(features: Features, buckets: Buckets) -> list[str]:
+    """The sequence that decides and those of its declared length: an item's features lie side by side in them."""
+    decides = features[buckets.sequence]
+    if decides.kind != "sequence":
+        raise UserError(f"loader.buckets.sequence: {decides.name!r} is {decides.kind}, not a sequence")
+    return [f.name for f in features.all if f.kind == "sequence" and f.max_len == decides.max_len]
+
+
+def _cut(batch: Rows, buckets: Buckets, *, names: list[str], longest: int) -> Rows:
+    width = min((w for w in buckets.widths if w >= longest), default=batch[buckets.sequence].shape[1])
+    return {**batch, **{name: np.ascontiguousarray(batch[name][:, :width]) for name in names}}

@@ -95,3 +95,45 @@ def test_buckets_hold_like_lengths_and_every_row_once():
     for whole in batches:
         halves = [next(part)["history"] for part in parts]
         assert np.array_equal(np.concatenate(halves), whole["history"])
+
+
+def of_several(rows=300):
+    """A click log: histories of items and of their categories side by side, and another of its own length."""
+    rng = np.random.default_rng(0)
+    features = Features(
+        all=(
+            Sequence(name="history", of=Categorical(name="item", rows=5000), length=12),
+            Sequence(name="history_category", of=Categorical(name="category", rows=9), length=12),
+            Sequence(name="searches", of=Categorical(name="query", rows=9), length=12),
+            Sequence(name="recent", of=Categorical(name="item", rows=5000), length=3),
+            Label(name="click"),
+        )
+    )
+    length = rng.integers(0, 13, rows)
+    own = rng.integers(0, 13, rows)
+    columns = {"click": length % 2, "history/length": length, "history_category/length": length}
+    columns |= {"searches/length": own, "recent/length": np.minimum(length, 3)}
+    for f in features:
+        columns[f.name] = rng.integers(2, 9, (rows, f.max_len)) * (
+            np.arange(f.max_len) < columns[f"{f.name}/length"][:, None]
+        )
+    return InMemory(columns, features=features)
+
+
+def test_buckets_cut_all_histories_of_one_length_and_lose_nothing():
+    loader = Loader(batch_size=20, epochs=1, buckets=Buckets(widths=(4, 8), window=5), prefetch=0)
+    names = ("history", "history_category", "searches")
+    source, kept = of_several(), dict.fromkeys(names, 0)
+    for batch in loader.open(source):
+        assert len({batch[name].shape[1] for name in names}) == 1
+        assert batch["recent"].shape[1] == 3
+        for name in names:
+            assert batch[f"{name}/length"].max() <= batch[name].shape[1]
+            kept[name] += batch[name].sum()
+    rows = source.take(np.arange(len(source)))
+    assert kept == {name: rows[name].sum() for name in names}
+
+
+def test_buckets_by_what_is_no_sequence_are_refused():
+    with pytest.raises(UserError, match="'click' is label, not a sequence"):
+        Loader(buckets=Buckets(sequence="click", widths=(4,))).open(of_several())
