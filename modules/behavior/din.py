@@ -28,6 +28,9 @@ class DIN(ModelConfig):
     attention: MLP = chz.field(default=MLP(widths=(80, 40), activation="dice"), doc="the local activation unit")
     softmax: bool = chz.field(default=False, doc="normalise the attention; the paper does not")
     product: bool = chz.field(default=False, doc="also feed interest ⊙ target, as the authors' code does")
+    target_bias: bool = chz.field(
+        default=False, doc="add a learned number per target (its first feature), as the authors' code does"
+    )
     mlp: MLP = MLP(widths=(200, 80), activation="dice")
 
     def make(self, features: Features, *, rngs: nnx.Rngs) -> "DINModel":
@@ -45,6 +48,8 @@ class DINModel(Model):
         )
         inputs = self.embed.width(*self.behaviours.others) + sum(widths) * (2 if config.product else 1)
         self.mlp = config.mlp.make(inputs, outputs=1, rngs=rngs)
+        biased = features.select(names=(self.behaviours.groups[0][0][1],))
+        self.bias = FeatureEmbedding(biased, dim=1, rngs=rngs) if config.target_bias else None
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         vectors = self.embed(batch)
@@ -53,4 +58,7 @@ class DINModel(Model):
         for behaviour, attention in zip(self.behaviours.read(vectors, batch=batch), self.attention, strict=True):
             interest = attention(behaviour.history, target=behaviour.target, mask=behaviour.mask, rngs=rngs)
             parts += [interest, interest * behaviour.target] if self.product else [interest]
-        return {"logit": self.mlp(side_by_side(parts), rngs=rngs)[:, 0]}
+        logit = self.mlp(side_by_side(parts), rngs=rngs)[:, 0]
+        if self.bias is not None:
+            logit += self.bias.flat(batch)[:, 0]
+        return {"logit": logit}

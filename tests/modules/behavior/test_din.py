@@ -1,5 +1,6 @@
 """DIN: equation 3 in numpy, and what the local activation unit must not do."""
 
+import chz
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from modules.layers.embedding import Embedding
 from modules.layers.mlp import MLP
 from modules.layers.target_attention import TargetAttention
 from tests.modules import click_rows as rows
+from tests.modules.behavior import checks
 
 FEATURES = rows.features()
 CONFIG = DIN(dim=3, embedding=Embedding(std=0.5), attention=MLP(widths=(5,)), mlp=MLP(widths=(6,)), softmax=False)
@@ -34,11 +36,11 @@ def interest(model, history, target, *, length, softmax):
     return sum((a * e for a, e in zip(scores, history[:length], strict=True)), np.zeros_like(target))
 
 
-@pytest.mark.parametrize(("softmax", "product"), [(False, False), (True, True)])
-def test_the_logit_equals_numpy(softmax, product):
+@pytest.mark.parametrize(("softmax", "product", "bias"), [(False, False, False), (True, True, True)])
+def test_the_logit_equals_numpy(softmax, product, bias):
     model = make(DIN(
         dim=3, embedding=Embedding(std=0.5), attention=MLP(widths=(5,)), mlp=MLP(widths=(6,)),
-        softmax=softmax, product=product,
+        softmax=softmax, product=product, target_bias=bias,
     ))  # fmt: skip
     batch = rows.batch_of(FEATURES)
     vectors = rows.plain_vectors(model.embed, batch, FEATURES)
@@ -54,6 +56,8 @@ def test_the_logit_equals_numpy(softmax, product):
     others = [pooled[n] for n in ("user", "item", "category", "content", "price", "tags", "ages", "title")]
     x = np.concatenate([*others, u, *([u * target] if product else [])], axis=-1)
     expected = rows.tower(x, model.mlp)[:, 0]
+    if bias:
+        expected += rows.float64(model.bias.table_1)[batch["item"], 0]
     np.testing.assert_allclose(rows.logit(model, batch), expected, rtol=2e-4, atol=1e-5)
 
 
@@ -108,6 +112,12 @@ def test_two_histories_of_one_target_are_two_behaviours():
     assert len(make(CONFIG, features).behaviours.groups) == 2
     separate = make(DIN(dim=3, joint=False, pairs=pairs), features)
     assert len(separate.behaviours.groups) == 3 and rows.logit(separate, rows.batch_of(features)).shape == (6,)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_a_request_scores_as_its_tiled_batch(softmax):
+    config = chz.replace(CONFIG, softmax=softmax, product=True, target_bias=True)
+    checks.assert_requests_agree(make(config), FEATURES)
 
 
 def test_what_is_missing_is_named():
