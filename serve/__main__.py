@@ -55,6 +55,9 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _step(parser)
     parser.add_argument("--platforms", type=_words, default=("cpu", "cuda", "tpu"), metavar="cpu,cuda,tpu")
     parser.add_argument("--calibration", type=Path, help="what calibrate wrote; the artefact applies it")
+    parser.add_argument(
+        "--request", action="store_true", help="add a program for one user and many candidates, the user's part once"
+    )
     parser.set_defaults(run=run_export)
 
 
@@ -127,7 +130,12 @@ def run_export(args: argparse.Namespace) -> None:
     from serve.export import export
 
     path = export(
-        args.workdir, output=args.output, step=args.step, platforms=args.platforms, calibration=args.calibration
+        args.workdir,
+        output=args.output,
+        step=args.step,
+        platforms=args.platforms,
+        calibration=args.calibration,
+        request=args.request,
     )
     print(f"exported {path} for {', '.join(args.platforms)}")
 

@@ -4,6 +4,7 @@ folder/
   latest                   name of the version that `load(folder)` opens
   00002000-3fd1c0a79b21/   step and digest of the content
     program.stablehlo      jax.export, symbolic batch, weights as arguments
+    [request.stablehlo]    the same for one user and any number of candidates
     weights.safetensors    signature.json    selfcheck.safetensors    manifest.json    [vocabularies/]
 """
 
@@ -22,7 +23,8 @@ from serve.files import MANIFEST, read_json, verify
 from serve.forward import Forward, Rows
 from serve.signature import FORMAT, features_from_json, spec_from_json
 
-PROGRAM, WEIGHTS, SIGNATURE = "program.stablehlo", "weights.safetensors", "signature.json"
+PROGRAM, REQUEST, WEIGHTS = "program.stablehlo", "request.stablehlo", "weights.safetensors"
+SIGNATURE = "signature.json"
 SELFCHECK, LATEST, VOCABULARIES = "selfcheck.safetensors", "latest", "vocabularies"
 KIND = "an exported artefact"
 
@@ -45,8 +47,9 @@ class Artifact:
         self.inputs = spec_from_json(self.signature["inputs"])
         self.outputs = spec_from_json(self.signature["outputs"])
         self._rows = {n: s["rows"] for n, s in self.signature["inputs"].items() if "rows" in s}
-        program = _program(path, self.signature)
+        program = _program(path, PROGRAM, signature=self.signature)
         self.forward = Forward(program, weights=_read(path / WEIGHTS), inputs=self.inputs, max_batch=max_batch)
+        self._request: Forward | None = None
 
     @property
     def features(self) -> Features:
@@ -60,11 +63,29 @@ class Artifact:
 
     def __call__(self, batch: Rows) -> dict[str, np.ndarray]:
         """Outputs of the encoded rows, in their order. Batches are padded to powers of two."""
+        self._check_ids(batch)
+        return self.forward(batch)
+
+    def request(self, batch: Rows) -> dict[str, np.ndarray]:
+        """Outputs of many candidates for one user: arrays of the user and the context have one row.
+
+        The user's part is computed once. Needs an artefact exported with --request.
+        """
+        if self._request is None:
+            shared = self.signature.get("request", {}).get("shared")
+            if shared is None:
+                raise UserError(f"{self.path} has no program for requests; export with --request")
+            program = _program(self.path, REQUEST, signature=self.signature)
+            weights, most = self.forward.weights, self.forward.max_batch
+            self._request = Forward(program, weights=weights, inputs=self.inputs, max_batch=most, shared=shared)
+        self._check_ids(batch)
+        return self._request(batch)
+
+    def _check_ids(self, batch: Rows) -> None:
         for name, size in self._rows.items():
             ids = np.asarray(batch.get(name, ()))
             if ids.size and not 0 <= ids.min() <= ids.max() < size:
                 raise UserError(f"input {name!r} holds ids {ids.min()}..{ids.max()}, the model has rows 0..{size - 1}")
-        return self.forward(batch)
 
     def check(self) -> None:
         """Scores the stored batch and refuses to go on if this machine computes something else."""
@@ -109,7 +130,7 @@ def is_artifact(path: Path) -> bool:
     return (path / LATEST).is_file() or (path / SIGNATURE).is_file()
 
 
-def _program(path: Path, signature: dict[str, Any]) -> Any:
+def _program(path: Path, name: str, *, signature: dict[str, Any]) -> Any:
     platform = jax.default_backend()
     platform = {"gpu": "cuda"}.get(platform, platform)
     if platform not in signature["platforms"]:
@@ -118,10 +139,10 @@ def _program(path: Path, signature: dict[str, Any]) -> Any:
             f"export with --platforms {platform}"
         )
     try:
-        return jax.export.deserialize(bytearray((path / PROGRAM).read_bytes())).call
+        return jax.export.deserialize(bytearray((path / name).read_bytes())).call
     except Exception as error:  # deserialize raises whatever its parser meets
         raise UserError(
-            f"{path / PROGRAM} cannot be read by jax {jax.__version__}: it was written by "
+            f"{path / name} cannot be read by jax {jax.__version__}: it was written by "
             f"{signature['versions']['jax']}, and an artefact opens in the same or a later version "
             f"({str(error).splitlines()[0][:120]})"
         ) from error

@@ -24,8 +24,12 @@ def export(
     step: Step = "best",
     platforms: tuple[str, ...] = PLATFORMS,
     calibration: Path | None = None,
+    request: bool = False,
 ) -> Path:
-    """Writes output/<version> (default: WORKDIR/export) and returns it."""
+    """Writes output/<version> (default: WORKDIR/export) and returns it.
+
+    `request` adds a program for one user and many candidates.
+    """
     trained = Trained(workdir, step=step)
     about: dict[str, Any] = {"config": trained.config}
     if calibration is not None:
@@ -38,6 +42,7 @@ def export(
         about=about,
         platforms=platforms,
         vocabularies=trained.vocabularies,
+        request=request,
     )
 
 
@@ -49,6 +54,7 @@ def export_model(
     about: Mapping[str, Any] = {},
     platforms: tuple[str, ...] = PLATFORMS,
     vocabularies: Path | None = None,
+    request: bool = False,
 ) -> Path:
     """The same for a program and weights that are in memory."""
     inputs = model.inputs()
@@ -69,7 +75,13 @@ def export_model(
         },
         platforms=platforms,
         vocabularies=vocabularies,
+        shared=held_once(features) if request else None,
     )
+
+
+def held_once(features: Features) -> list[str]:
+    """Arrays of which a request holds one row: those of the user and of the context."""
+    return [name for f in features.all if f.role != "item" for name in f.arrays()]
 
 
 def id_bounds(features: Features) -> dict[str, int]:

@@ -4,7 +4,7 @@ import hashlib
 import platform as host
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from data.errors import UserError
-from serve.artifact import LATEST, PROGRAM, SELFCHECK, SIGNATURE, VOCABULARIES, WEIGHTS
+from serve.artifact import LATEST, PROGRAM, REQUEST, SELFCHECK, SIGNATURE, VOCABULARIES, WEIGHTS
 from serve.files import checksums, digest, settle, staged, write_json, write_manifest
-from serve.forward import SMALLEST, Forward, Inputs
+from serve.forward import SMALLEST, Forward, Inputs, Rows
 from serve.signature import FORMAT, spec_json
 
 Function = Callable[[dict[str, jax.Array], dict[str, jax.Array]], Mapping[str, jax.Array]]
@@ -37,10 +37,12 @@ def pack(
     about: Mapping[str, Any],
     platforms: tuple[str, ...] = PLATFORMS,
     vocabularies: Path | None = None,
+    shared: Collection[str] | None = None,
 ) -> Path:
     """Writes output/<version>/ and points output/latest at it. Equal content gets the same version.
 
-    `rows` bounds the ids of an input, `sample` is the batch of the self-check, `about` joins the signature.
+    `rows` bounds the ids of an input, `sample` is the batch of the self-check, `about` joins the signature. `shared`
+    names the inputs that a request holds once, and adds a program that takes them so.
     """
     weights = {name: np.asarray(a) for name, a in weights.items()}
     kept = inputs_read(function, weights=weights, inputs=inputs)
@@ -48,6 +50,16 @@ def pack(
     exported = _export(function, weights=weights, inputs=inputs, platforms=platforms)
     forward = Forward(exported.call, weights=weights, inputs=inputs)
     sample = {n: np.asarray(sample[n], dtype) for n, (_, dtype) in inputs.items()}
+    programs = {PROGRAM: exported}
+    if shared is not None:
+        once = sorted(n for n in inputs if n in shared)
+        if not once or len(once) == len(inputs):
+            raise UserError(
+                f"a request needs inputs of the item and of the user or context; the model reads {', '.join(inputs)}"
+            )
+        programs[REQUEST] = _export(function, weights=weights, inputs=inputs, platforms=platforms, shared=once)
+        _check_request(programs[REQUEST].call, forward, sample=sample, shared=once)
+        about = {**about, "request": {"shared": once}}
     signature = {
         **about,
         "format": FORMAT,
@@ -65,8 +77,10 @@ def pack(
         write_json(work / SIGNATURE, signature)
         if vocabularies is not None:
             shutil.copytree(vocabularies, work / VOCABULARIES)
-        name = f"{step:08d}-{digest({**checksums(work), PROGRAM: _text_digest(exported)})}"
-        (work / PROGRAM).write_bytes(exported.serialize())
+        texts = {file: _text_digest(program) for file, program in programs.items()}
+        name = f"{step:08d}-{digest({**checksums(work), **texts})}"
+        for file, program in programs.items():
+            (work / file).write_bytes(program.serialize())
         write_manifest(work, version=name)
         settle(work, output / name)
     pointer = output / f".{LATEST}.part"
@@ -89,11 +103,32 @@ def _text_digest(exported: jax.export.Exported) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _check_request(program: Function, plain: Forward, *, sample: Rows, shared: Collection[str]) -> None:
+    """One user of the sample meets all of its candidates, in both programs."""
+    request = Forward(program, weights=plain.weights, inputs=plain.inputs, shared=shared)
+    last = len(next(iter(sample.values()))) - 1
+    user = {n: a[last:] if n in shared else a for n, a in sample.items()}
+    tiled = {n: np.repeat(a, last + 1, axis=0) if n in shared else a for n, a in user.items()}
+    wanted = plain(tiled)
+    for name, value in request(user).items():
+        if value.shape != wanted[name].shape or not np.allclose(value, wanted[name], rtol=1e-5, atol=1e-5):
+            raise UserError(
+                f"the model does not score a request as it scores its rows: output {name!r} differs; "
+                "export without --request, or join the user's part by modules.layers.fields"
+            )
+
+
 def _export(
-    function: Function, *, weights: Mapping[str, np.ndarray], inputs: Inputs, platforms: tuple[str, ...]
+    function: Function,
+    *,
+    weights: Mapping[str, np.ndarray],
+    inputs: Inputs,
+    platforms: tuple[str, ...],
+    shared: Collection[str] = (),
 ) -> jax.export.Exported:
-    (b,) = jax.export.symbolic_shape("b")
-    batch = {n: jax.ShapeDtypeStruct((b, *shape), dtype) for n, (shape, dtype) in inputs.items()}
+    # In a request, shapes are compared with the user's 1: a single candidate is padded to more.
+    (b,) = jax.export.symbolic_shape("b", constraints=["b >= 2"] if shared else [])
+    batch = {n: jax.ShapeDtypeStruct((1 if n in shared else b, *shape), dtype) for n, (shape, dtype) in inputs.items()}
     specs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in weights.items()}
 
     def attempt(targets: tuple[str, ...]) -> jax.export.Exported:

@@ -57,10 +57,18 @@ class Export(Stage):
     calibration: str | None = chz.field(
         default=None, doc="file of a Calibrate stage, such as @calibrated/calibration.json"
     )
+    request: bool = chz.field(default=False, doc="add a program for one user and many candidates")
 
     def run(self, *, out: Path, say: Say) -> Results:
         calibration = None if self.calibration is None else Path(self.calibration)
-        path = export(Path(self.of), output=out, step=self.step, platforms=self.platforms, calibration=calibration)
+        path = export(
+            Path(self.of),
+            output=out,
+            step=self.step,
+            platforms=self.platforms,
+            calibration=calibration,
+            request=self.request,
+        )
         say(f"{path.name} for {', '.join(self.platforms)}")
         return {"version": path.name, "bytes": sum(p.stat().st_size for p in path.rglob("*") if p.is_file())}
 

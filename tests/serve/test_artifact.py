@@ -137,7 +137,7 @@ def test_a_damaged_manifest_and_a_missing_file_are_named(exported):
 
 def test_the_self_check_refuses_another_computation(exported, monkeypatch):
     artifact = load(exported)
-    artifact.forward._weights["w"] = artifact.forward._weights["w"] * 1.01
+    artifact.forward.weights["w"] = artifact.forward.weights["w"] * 1.01
     with pytest.raises(UserError, match=r"fails its self-check on cpu: output 'score' is off by"):
         artifact.check()
 
