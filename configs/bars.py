@@ -31,6 +31,7 @@ from train.protocol.leaderboard import Row
 from train.protocol.repeat import Repeat
 from train.protocol.search import Search
 from train.protocol.space import Space
+from train.protocol.speed import Speed
 from train.tasks.pointwise import Pointwise
 
 TABLES = r"(^|/)table(_\w+)?$"
@@ -96,7 +97,7 @@ class Entry:
 
 
 def stages(entries: Mapping[str, Entry], *, metric: str = METRIC, seeds: tuple[int, ...] = SEEDS) -> dict[str, Stage]:
-    """By the name of an entry its repetition, and search_<name> where it has a budget; all after the stage `split`."""
+    """A repetition of each entry under its name, search_<name> where it has a budget, and `speed`; after `split`."""
     out: dict[str, Stage] = {}
     for name, entry in entries.items():
         chosen = None
@@ -106,9 +107,13 @@ def stages(entries: Mapping[str, Entry], *, metric: str = METRIC, seeds: tuple[i
                 experiment=entry.experiment, space=entry.space, trials=entry.trials, metric=metric, split="@split"
             )
         out[name] = Repeat(experiment=entry.experiment, chosen=chosen, seeds=seeds, metric=metric, split="@split")
+    out["speed"] = Speed(experiments={name: entry.experiment for name, entry in entries.items()})
     return out
 
 
 def rows(entries: Mapping[str, Entry]) -> dict[str, Row]:
     """The table's lines."""
-    return {e.label: Row(of=f"@{name}", anchor=e.anchor, paper=e.paper) for name, e in entries.items()}
+    return {
+        e.label: Row(of=f"@{name}", speed=f"@speed/{name}.json", anchor=e.anchor, paper=e.paper)
+        for name, e in entries.items()
+    }

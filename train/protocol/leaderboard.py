@@ -22,8 +22,15 @@ MARKDOWN, SVG, HTML = "table.md", "chart.svg", "leaderboard.html"
 @chz.chz
 class Row:
     of: str = chz.field(doc="stage that repeated a model over seeds, such as @dnn")
+    speed: str | None = chz.field(
+        default=None, doc="file of a Speed stage, such as @speed/dnn.json; None: rates of the runs themselves"
+    )
     anchor: float | None = chz.field(default=None, doc="figure to reach, on the same files")
     paper: str = chz.field(default="", doc="figure of the literature, on its own files")
+
+    @property
+    def stage(self) -> str:
+        return self.of[1:].split("/")[0]
 
 
 @chz.chz
@@ -45,13 +52,13 @@ class Leaderboard(Stage):
             raise ValueError("base counts the way to a line: name the figure of the line too")
 
     def among(self, stages: Collection[str]) -> "Leaderboard | None":
-        kept = {name: row for name, row in self.rows.items() if row.of[1:].split("/")[0] in stages}
+        kept = {name: row for name, row in self.rows.items() if row.stage in stages}
         return chz.replace(self, rows=kept, base=self.base if self.base in kept else None) if kept else None
 
     def run(self, *, out: Path, say: Say) -> Results:
-        found = {name: json.loads((Path(row.of) / RESULTS).read_text()) for name, row in self.rows.items()}
+        found = {name: _read(row) for name, row in self.rows.items()}
         for name, result in found.items():
-            for metric in (self.metric, *self.also):
+            for metric in (self.metric, *self.also, "train/rows_per_second", "score/rows_per_second"):
                 if metric not in result["mean"]:
                     raise UserError(
                         f"row {name!r} has no figure {metric!r}; it has {', '.join(sorted(result['mean']))}"
@@ -147,6 +154,14 @@ class Leaderboard(Stage):
             )
             for title, speed in (("Training", "train/rows_per_second"), ("Scoring", "score/rows_per_second"))
         ]
+
+
+def _read(row: Row) -> dict[str, Any]:
+    """What the runs found, with the rates of the Speed stage in place of their own."""
+    result = json.loads((Path(row.of) / RESULTS).read_text())
+    if row.speed is not None:
+        result["mean"] |= json.loads(Path(row.speed).read_text())
+    return result
 
 
 def _spread(result: Mapping[str, Any], metric: str) -> str:

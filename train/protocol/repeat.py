@@ -26,7 +26,7 @@ class Repeat(Stage):
     experiment: Experiment = chz.field(doc="the published setting")
     chosen: str | None = chz.field(default=None, doc="what a Search found, such as @search_dnn/chosen.json")
     seeds: tuple[int, ...] = chz.field(default=(0, 1, 2), doc="of the start and of the order of rows")
-    metric: str = chz.field(default="valid/auc", doc="what the runs are about; scoring is timed on its evaluator")
+    metric: str = chz.field(default="valid/auc", doc="what the runs are about")
     split: str | None = chz.field(default=None, doc="stage that has checked the rows, such as @split")
 
     @chz.validate
@@ -65,24 +65,21 @@ class Repeat(Stage):
 
     def _train(self, base: Experiment, *, seed: int, folder: Path, say: Say) -> dict[str, Any]:
         from train import loop  # heavy, and a pipeline is read without it
-        from train.protocol.scoring import rows_per_second
 
         experiment = chz.replace(base, seed=seed, loader=chz.replace(base.loader, seed=seed))
         outcome = loop.train(experiment, workdir=folder, say=lambda line: say(f"  {line}"))
         if not outcome.finished:
             raise Interrupted(f"stopped at step {outcome.step} of {experiment.steps}, seed {seed}")
-        evaluator = self.metric.split("/")[0]
         return {
             "seed": seed,
             **outcome.results(),
             "train/epochs": outcome.step * experiment.loader.batch_size / len(experiment.source.make()),
-            "score/rows_per_second": rows_per_second(experiment, workdir=folder, evaluator=evaluator),
         }
 
     def _line(self, run: dict) -> str:
         return (
             f"{self.metric} {run[self.metric]:.5f}, {run['train/epochs']:.1f} epochs of "
-            f"{run['train/seconds_per_epoch']:.1f} s, scores {run['score/rows_per_second']:,.0f} rows/s"
+            f"{run['train/seconds_per_epoch']:.1f} s"
         )
 
 

@@ -67,6 +67,16 @@ def test_the_plot_stands_alone_and_draws_the_line_of_what_is_possible(tmp_path):
         assert name in texts, name
 
 
+def test_rates_of_a_speed_stage_stand_for_those_of_the_runs(tmp_path):
+    rates = tmp_path / "dnn.json"
+    rates.write_text(json.dumps({"train/rows_per_second": 2.5e5 + 0.5, "score/rows_per_second": 1.5e6}))
+    (tmp_path / "out").mkdir()
+    rows = {"DNN": Row(of=results(tmp_path / "dnn", 0.985), speed=str(rates))}
+    figures = Leaderboard(title="t", rows=rows).run(out=tmp_path / "out", say=lambda line: None)
+    assert figures["DNN/train/rows_per_second"] == 2.5e5 + 0.5
+    assert "| 250k | 1.5M |" in (tmp_path / "out/table.md").read_text()
+
+
 def test_the_share_of_the_way_from_a_base_to_the_line(tmp_path):
     out, *_ = run(tmp_path, line="valid/possible_auc", base="LR")
     head, lr, dnn = (

@@ -11,7 +11,6 @@ from train import loop
 from train.experiment import EarlyStop
 from train.log import read_metrics
 from train.pipeline import Interrupted
-from train.protocol import scoring
 from train.protocol.repeat import Repeat, summary
 
 pytestmark = pytest.mark.usefixtures("storable_tests")
@@ -39,7 +38,6 @@ def test_mean_and_spread_over_seeds(tmp_path):
         assert r["valid/auc"] == max(m["values"]["valid/auc"] for m in measured)
         assert r["train/epochs"] == pytest.approx(8 * 64 / ROWS)
         assert r["train/seconds_per_epoch"] == pytest.approx(ROWS / r["train/rows_per_second"])
-        assert r["score/rows_per_second"] > 0
     # 40 + 24 rows of width 4, a field vector for the price, 12 -> 4 -> 1
     assert stored["mean"]["model/parameters"] == 64 * 4 + 4 + (12 * 4 + 4) + (4 + 1)
     values = [r["valid/auc"] for r in stored["runs"]]
@@ -58,7 +56,6 @@ def test_seeds_that_are_done_are_not_trained_again(tmp_path, monkeypatch):
         return loop.Outcome(step=8, finished=True, metrics=figures)
 
     monkeypatch.setattr(loop, "train", train)
-    monkeypatch.setattr(scoring, "rows_per_second", lambda *_, **__: 5.0)
     _, first, _ = run(tmp_path / "a", seeds=(0,))
     _, second, _ = run(tmp_path / "a", seeds=(0, 1))
     assert seen == [0, 1]
