@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from modules.base import Batch, Features
 from modules.layers.embedding import ROW_MULTIPLE, UNKNOWN
@@ -62,8 +62,8 @@ class CrossTable(nnx.Module):
         count = math.ceil(first / ROW_MULTIPLE) * ROW_MULTIPLE
         self.table = nnx.Param(nnx.initializers.normal(std)(rngs.params(), (count, width)))
 
-    def __call__(self, batch: Batch) -> list[Float[Array, "b d"]]:
-        """A vector for each pair; of one row where both fields are the request's."""
+    def __call__(self, batch: Batch) -> list[jax.Array]:
+        """A vector [b, d] for each pair; [1, d] where both fields are the request's."""
         ids = [cross(batch) for cross in self.crosses]
         out: dict[int, jax.Array] = {}
         for rows_here in dict.fromkeys(i.shape[0] for i in ids):
