@@ -74,7 +74,7 @@ def prepare_environment(*, distributed: bool) -> None:
 
 def keep_freed_memory() -> None:
     """Has glibc's malloc keep what a step frees: new pages of its scratch arrays cost a CPU step up to a fifth."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         trim_threshold, mmap_max, arena_max = -1, -4, -8  # names of malloc.h
         for parameter, value in ((arena_max, 1), (mmap_max, 0), (trim_threshold, 2**31 - 1)):
