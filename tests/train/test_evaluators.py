@@ -9,9 +9,12 @@ import sklearn.metrics
 
 from data.errors import UserError
 from data.features import Categorical, Features, Group, Label, Numeric, Sequence
+from data.pipeline import VALID, Loader
 from data.sources import InMemory, SourceConfig
 from train.evaluators import Evaluate, Evaluation, RankItems, Retrieve, Slice, save_curves
 from train.metrics.auc import AUC
+from train.metrics.calibration import ECE
+from train.metrics.gauc import GAUC
 from train.metrics.point import LogLoss
 from train.metrics.ranking import MRR, NDCG, Coverage, HitRate, Recall
 
@@ -81,6 +84,32 @@ def test_point_metrics_ignore_padding_rows():
     assert found.rows == 50
     assert found.values["auc"] == pytest.approx(sklearn.metrics.roc_auc_score(rows["click"], rows["x"]), abs=1e-12)
     assert found.curves["auc"]["kind"] == "roc"
+
+
+def test_a_batch_of_padding_alone_counts_nothing(monkeypatch):
+    metrics = (AUC(), GAUC(group="is_cold"), LogLoss(), ECE())
+    evaluate = Evaluate(
+        source=Clicks(), metrics=metrics, batch_size=16, slices={"cold": Slice(feature="is_cold", equals=1)}
+    )
+    wanted = evaluate.run(predict_score)
+    once = Loader.once
+
+    def with_padding(loader, source, **process):
+        for batch in once(loader, source, **process):
+            yield {**batch, VALID: np.zeros_like(batch[VALID])}
+            yield batch
+
+    monkeypatch.setattr(Loader, "once", with_padding)
+    found = evaluate.run(predict_score)
+    assert found.values == wanted.values and found.rows == 50
+
+    def nothing(loader, source, **process):
+        yield from ({**batch, VALID: np.zeros_like(batch[VALID])} for batch in once(loader, source, **process))
+
+    monkeypatch.setattr(Loader, "once", nothing)
+    empty = evaluate.run(predict_score)
+    missing = {name for name, value in empty.values.items() if np.isnan(value)}
+    assert empty.rows == 0 and {"auc", "gauc", "cold/auc"} <= missing == set(empty.reasons)
 
 
 def test_slices_and_names_under_the_evaluators_key():
