@@ -64,18 +64,29 @@ def assert_close(a, b) -> None:
         np.testing.assert_allclose(one[name], two[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+# Each process counts the rows by itself, and both lower the rate and settle the tables alike.
+REGULARISED = (
+    "optimizer.rows=table",
+    "optimizer.row_rule.mini_batch_aware=0.5",
+    "optimizer.row_rule.decay=1.0",
+    "plateau=Plateau",
+    "plateau.metric=valid/auc",
+)
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_hand_over_to_it(root, tmp_path):
+@pytest.mark.parametrize("words", [(), REGULARISED], ids=["dense", "regularised rows"])
+def test_two_processes_train_as_one_and_hand_over_to_it(root, tmp_path, words):
     config = tmp_path / "tiny.py"
     config.write_text(CONFIG)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    together = ["--coordinator", address, "--processes", "2", "steps=4"]
+    together = ["--coordinator", address, "--processes", "2", "steps=4", *words]
     pair = [start(root, config, tmp_path / "pair", *together, "--process", str(i), devices=1) for i in range(2)]
     outputs = finish(*pair)
     assert "2 cpu devices" in outputs[0]
-    finish(start(root, config, tmp_path / "alone", devices=2))
+    finish(start(root, config, tmp_path / "alone", *words, devices=2))
     assert "valid/auc" in outputs[0] and "valid/auc" not in outputs[1]
     pair_at, alone_at = (tmp_path / name / "checkpoints" for name in ("pair", "alone"))
     assert_close((pair_at, 4), (alone_at, 4))
@@ -84,6 +95,6 @@ def test_two_processes_train_as_one_and_hand_over_to_it(root, tmp_path):
     last = load_weights(alone_at, step=6)["params"]
     assert any(np.abs(first[name] - last[name]).max() > 1e-4 for name in first)  # two steps are seen by assert_close
 
-    (resumed,) = finish(start(root, config, tmp_path / "pair", devices=2))
+    (resumed,) = finish(start(root, config, tmp_path / "pair", *words, devices=2))
     assert "resumed at step 4" in resumed
     assert_close((pair_at, 6), (alone_at, 6))
