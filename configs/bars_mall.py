@@ -9,8 +9,11 @@ docs/benchmarks.md.
 
 from configs import (
     autoint_mall,
+    aw_moe_mall,
     dare_mall,
+    dcn_mall,
     dcnv2_mall,
+    deepfm_mall,
     dien_mall,
     din_mall,
     dnn_mall,
@@ -21,6 +24,7 @@ from configs import (
     sdim_mall,
     tin_mall,
     wide_deep_mall,
+    xdeepfm_mall,
 )
 from configs.bars import Entry, rows, stages
 from configs.common import clicks
@@ -50,7 +54,10 @@ TOWERS = {
     "FM": fm_mall,
     "DNN": dnn_mall,
     "Wide & Deep": wide_deep_mall,
+    "DeepFM": deepfm_mall,
+    "DCN": dcn_mall,
     "DCNv2": dcnv2_mall,
+    "xDeepFM": xdeepfm_mall,
     "AutoInt": autoint_mall,
     "FinalMLP": finalmlp_mall,
     "DIN": din_mall,
@@ -59,6 +66,7 @@ TOWERS = {
     "SDIM": sdim_mall,
     "DARE": dare_mall,
     "QIN": qin_mall,
+    "AW-MoE": aw_moe_mall,
 }
 
 
