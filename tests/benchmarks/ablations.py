@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.ablations [--only din sasrec] [--seeds 0 1 2] [--json FILE] [--workdir DIR]
 
-Prints a Markdown table and writes JSON. A run that is done in DIR is not run again.
+Prints a Markdown table and writes JSON, into which those of --only are merged. A run that is done in DIR is not run
+again.
 """
 
 import argparse
@@ -191,10 +192,14 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         workdir = args.workdir or Path(folder)
-        results = {n: measure(ABLATIONS[n], seeds=args.seeds, workdir=workdir) for n in args.only}
-    print(table(results))
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+        results = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
+        for name in args.only:
+            results[name] = measure(ABLATIONS[name], seeds=args.seeds, workdir=workdir)
+            print(table({name: results[name]}), flush=True)
+            if args.json:
+                # After each, in the order of ABLATIONS: an afternoon's runs may be stopped and gone on with.
+                ordered = {n: results[n] for n in ABLATIONS if n in results}
+                args.json.write_text(json.dumps(ordered, indent=1) + "\n")
 
 
 if __name__ == "__main__":
