@@ -7,11 +7,17 @@ import pytest
 from flax import nnx
 
 from data.features import Dense
+from data.sources import SourceConfig
 from modules.behavior.din import DIN
 from modules.layers.content import Content
 from modules.layers.embedding import Embedding, FeatureEmbedding
 from modules.layers.mlp import MLP
 from tests.modules import click_rows as rows
+from train.experiment import Experiment
+from train.optim import Optimizer
+from train.program import Program
+from train.sharding import Mesh
+from train.tasks.pointwise import Pointwise
 
 FEATURES = rows.features()
 
@@ -94,3 +100,21 @@ def test_what_does_not_fit_is_named():
         batch = rows.batch_of(FEATURES)
         embed(rows.on_device({**batch, "content": np.zeros((6, 5), np.float32)}))
     assert Dense(name="content", role="item", dim=3).shape == (3,)
+
+
+def test_residuals_can_be_row_sparse():
+    """One step moves the residuals of the ids read, of the candidate and of its history, and no others."""
+    experiment = Experiment(
+        model=DIN(dim=3, embedding=Embedding(content={"content": Content(mode="tuned")}), attention=MLP(widths=(5,))),
+        task=Pointwise(),
+        source=SourceConfig(),
+        optimizer=Optimizer(rows=(r"embed/dense/content/table$", r"embed/table_3$")),
+    )
+    mesh = Mesh(data=1).make(devices=jax.devices()[:1])
+    program = Program(experiment, features=FEATURES, mesh=mesh)
+    batch = rows.batch_of(FEATURES)
+    with jax.set_mesh(mesh):
+        state, _ = program.train_step(program.init(0), rows.on_device(batch))
+    moved = np.flatnonzero(np.any(np.asarray(state["params"]["embed/dense/content/table"]), axis=1))
+    past = [batch["history"][i, :n] for i, n in enumerate(batch["history/length"])]
+    assert set(moved) == set(np.concatenate([batch["item"], *past]).tolist())
