@@ -20,11 +20,10 @@ from unittest import mock
 BATCH = 1024
 
 
-def experiment(*, length: int, width: int):
+def experiment(*, length: int, model):
     from data.features import Categorical, Features, Label, Sequence
     from data.pipeline import Loader
     from data.sources import SourceConfig
-    from modules.behavior.din import DIN
     from train.experiment import Experiment
     from train.optim import Optimizer
     from train.tasks.pointwise import Pointwise
@@ -46,7 +45,6 @@ def experiment(*, length: int, width: int):
             Label(name="click"),
         )
     )
-    model = DIN(dim=width)
     optimizer = Optimizer(rows=(r"embed/table_\d+$",))
     loader = Loader(batch_size=BATCH)
     return features, Experiment(
@@ -94,26 +92,32 @@ def written_plainly() -> Iterator[None]:
 class Run:
     """A program on one device, its state, and rows whose histories are of every length up to the longest."""
 
-    def __init__(self, *, length: int, width: int):
+    def __init__(self, *, length: int, width: int, rows: int = BATCH, model=None, compiled: bool = True):
         import jax
         import numpy as np
 
+        from modules.behavior.din import DIN
         from train.program import Program
         from train.sharding import Mesh, put_batch
 
-        features, config = experiment(length=length, width=width)
+        features, config = experiment(length=length, model=model or DIN(dim=width))
         self.mesh = Mesh().make(devices=jax.devices()[:1])
         self.program = Program(config, features=features, mesh=self.mesh)
         rng = np.random.default_rng(0)
-        batch = {f.name: rng.integers(2, f.size, (BATCH, *f.shape)).astype(np.int32) for f in features}
-        lengths = rng.integers(0, length + 1, BATCH).astype(np.int32)
+        batch = {f.name: rng.integers(2, f.size, (rows, *f.shape)).astype(np.int32) for f in features}
+        lengths = rng.integers(0, length + 1, rows).astype(np.int32)
         batch |= {f"{f.name}/length": lengths for f in features if f.max_len}
-        batch["click"] = rng.integers(0, 2, BATCH).astype(np.float32)
+        batch["click"] = rng.integers(0, 2, rows).astype(np.float32)
         with jax.set_mesh(self.mesh):
             self.state = self.program.init(0)
             self.batch = put_batch(batch, mesh=self.mesh)
-            lowered = jax.jit(self.program._step, donate_argnums=0).lower(self.state, self.batch)
-        self.scratch = lowered.compile().memory_analysis().temp_size_in_bytes
+            self.scratch = self._scratch() if compiled else 0
+
+    def _scratch(self) -> int:
+        import jax
+
+        lowered = jax.jit(self.program._step, donate_argnums=0).lower(self.state, self.batch)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
 
     def train(self) -> None:
         import jax
@@ -129,13 +133,13 @@ class Run:
             jax.block_until_ready(self.program.predict(self.program.weights(self.state), self.batch))
 
 
-def timed(action, *, count: int) -> tuple[float, float]:
+def timed(action, *, count: int, rows: int = BATCH) -> tuple[float, float]:
     """CPU seconds per million rows, and rows per second of wall time."""
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(count):
         action()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return cpu / (count * BATCH) * 1e6, count * BATCH / wall
+    return cpu / (count * rows) * 1e6, count * rows / wall
 
 
 def compare(*, length: int, width: int, rounds: int) -> dict:
