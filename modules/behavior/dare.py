@@ -88,7 +88,7 @@ class DAREModel(Model):
             target = side_by_side([vectors[t] for _, t in self.behaviours.groups[group]])
             interest = functools.partial(self._interest, group, mask=mask, target=target, batch=batch)
             searched = self.keep is not None and self.keep < scores.shape[1]
-            parts = interest(*top(scores, mask=mask, keep=self.keep)) if searched else interest(scores)
+            parts = interest(*top(scores, mask=mask, keep=self.keep or 0)) if searched else interest(scores)
             kept += parts
             if self.auxiliary is not None and rngs is not None:
                 whole += interest(scores) if searched else parts
@@ -145,13 +145,14 @@ class Search(nnx.Module):
     ):
         self.behaviours = behaviours
         self.names = tuple(dict.fromkeys(name for group in behaviours.groups for pair in group for name in pair))
-        self.times, self.queries, self.keys = nnx.List(), nnx.List(), nnx.List()
+        self.times: nnx.List = nnx.List()
+        self.queries: nnx.List = nnx.List()
+        self.keys: nnx.List = nnx.List()
+        self.embed: FeatureEmbedding | None = None
         if config.tables == "decoupled":
             dim, options = config.attention_dim, config.attention_embedding
             self.embed = FeatureEmbedding(features.select(names=self.names), dim=dim, options=options, rngs=rngs)
             self.times = times(config, dim=dim, lengths=behaviours.lengths, std=options.std, rngs=rngs)
-        else:
-            self.embed = None
         if config.tables == "projected":
             for width, group in zip(widths, behaviours.groups, strict=True):
                 out = config.attention_dim * (len(group) + config.positions)
@@ -199,7 +200,8 @@ def top(
     scores: Float[Array, "b t"], *, mask: Bool[Array, "u t"], keep: int
 ) -> tuple[Float[Array, "b k"], Int[Array, "b k"]]:
     """The highest scores and where they stand; padding comes last."""
-    return tuple(jax.lax.top_k(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), keep))
+    best, index = jax.lax.top_k(jnp.where(mask, scores, jnp.finfo(scores.dtype).min), keep)
+    return best, index
 
 
 def pick(x: Shaped[Array, "u t *d"], *, index: Int[Array, "b k"]) -> Shaped[Array, "b k *d"]:

@@ -82,7 +82,7 @@ class DIENModel(Model):
                 losses.append(interest.next_item_loss(states, behaviour=b, rngs=rngs))
         outputs = {"logit": self.mlp(side_by_side(parts), rngs=rngs)[:, 0]}
         if losses:
-            outputs[f"{AUX_LOSS}next_item"] = self.next_item * sum(losses)
+            outputs[f"{AUX_LOSS}next_item"] = self.next_item * sum(losses[1:], start=losses[0])
         return outputs
 
 

@@ -153,12 +153,12 @@ def _chain(graph, theta: Tree, block: Block, *, moments: tuple[Moments, ...], ke
         if layer.activation.state is None:
             x = layer.activation(x)
         if key is not None:
-            x = layer.dropout(x, rngs=nnx.Rngs(jax.random.wrap_key_data(_fold(key, number))))
+            x = layer.dropout(x, rngs=nnx.Rngs(jax.random.fold_in(jax.random.wrap_key_data(key), number)))
     x = _first(mlp.out, e, v) if x is None else mlp.out(x)
     return x[..., 0], points
 
 
-def _first(linear: nnx.Linear, e: Float[Array, "u t d"], v: Float[Array, "b d"]) -> Float[Array, "b t h"]:
+def _first(linear: Any, e: Float[Array, "u t d"], v: Float[Array, "b d"]) -> Float[Array, "b t h"]:
     of_e, of_v, of_difference, of_product = jnp.split(linear.kernel[...], 4)
     own = v @ (of_v - of_difference) + linear.bias[...][None, :]
     kernel = (of_e + of_difference)[None] + v[:, :, None] * of_product[None]
@@ -173,12 +173,12 @@ def _asks(part: nnx.Module | None) -> bool:
     return hasattr(part, "momentum")
 
 
-def _stateful(mlp: MLPLayers) -> list[nnx.Module]:
+def _stateful(mlp: MLPLayers) -> list[Any]:
     """The layers that ask for moments, in the order of the tower."""
     return [part for block in mlp.hidden for part in (block.norm, block.activation.state) if _asks(part)]
 
 
-def _normalised(part: nnx.Module, x: Float[Array, "b t h"], moments: Moments) -> Float[Array, "b t h"]:
+def _normalised(part: Any, x: Float[Array, "b t h"], moments: Moments) -> Float[Array, "b t h"]:
     mean, var = moments
     if isinstance(part, BatchNorm):
         factor = part.scale[...].astype(jnp.float32) * jax.lax.rsqrt(var + part.epsilon)

@@ -59,8 +59,8 @@ class MLPBlock(nnx.Module):
         self, x: Float[Array, "*b i"], *, mask: Bool[Array, "*b"] | None = None, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*b o"]:
         if self.kind == "batch":
-            product = x @ self.linear.kernel[...]
-            x = self.norm(product, shift=self.linear.bias[...], mask=mask, rngs=rngs)
+            kernel, bias = self.linear.kernel, self.linear.bias
+            x = self.norm(x @ kernel[...], shift=bias[...], mask=mask, rngs=rngs)  # type: ignore[index]
         else:
             x = self.linear(x)
         if self.kind == "layer":
