@@ -2,7 +2,7 @@
 
     python -m train configs/autoint_mall.py --workdir runs/autoint
 
-AutoInt+, with a deep part beside, is `model.mlp.widths=256,128`. Figures: README, table of systems.
+AutoInt+, with a deep part beside, is `model.mlp=MLP model.mlp.widths=256,128`. Figures: README, table of systems.
 """
 
 from configs.common import click_experiment

@@ -5,6 +5,7 @@ gated features), 5-7 (bilinear fusion and its multi-head form), section "Stream-
 gates and with the sum as fusion it is the paper's DualMLP.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import chz
@@ -107,16 +108,16 @@ class Fusion(nnx.Module):
 
     def __call__(self, o1: Float[Array, "b m"], o2: Float[Array, "b n"]) -> Float[Array, " b"]:
         logit = self.out1(o1) + self.out2(o2)
-        return (logit if self.products is None else logit + self._bilinear(o1, o2))[:, 0]
+        return (logit if self.products is None else logit + _bilinear(self.products[...], o1, o2))[:, 0]
 
-    def _bilinear(self, o1: Float[Array, "b m"], o2: Float[Array, "b n"]) -> Float[Array, "b 1"]:
-        """One batched product over heads into the narrower stream, where the rest is elementwise."""
-        weights = self.products[...]
-        if weights.shape[1] < weights.shape[2]:
-            o1, o2, weights = o2, o1, weights.swapaxes(1, 2)
-        chunks = o1.reshape(o1.shape[0], *weights.shape[:2])
-        met = jnp.einsum("bhm,hmn->bhn", chunks, weights).reshape(o2.shape)
-        return (met * o2).sum(axis=-1, keepdims=True)
+
+def _bilinear(weights: Float[Array, "h p q"], o1: Float[Array, "b m"], o2: Float[Array, "b n"]) -> Float[Array, "b 1"]:
+    """One batched product over heads into the narrower stream, where the rest is elementwise."""
+    if weights.shape[1] < weights.shape[2]:
+        o1, o2, weights = o2, o1, weights.swapaxes(1, 2)
+    chunks = o1.reshape(o1.shape[0], *weights.shape[:2])
+    met = jnp.einsum("bhm,hmn->bhn", chunks, weights).reshape(o2.shape)
+    return (met * o2).sum(axis=-1, keepdims=True)
 
 
 def _named(features: Features, names: tuple[str, ...]) -> Features | None:
@@ -127,5 +128,5 @@ def _named(features: Features, names: tuple[str, ...]) -> Features | None:
 def _options_for(options: Embedding, *, features: Features) -> Embedding:
     """Without what they say of other features, which the embedding would refuse."""
     here = {n for f in features for n in (f.name, f.table)}
-    kept = {k: {n: v for n, v in getattr(options, k).items() if n in here} for k in ("widths", "hash_buckets")}
-    return chz.replace(options, widths=kept["widths"], hash_buckets=kept["hash_buckets"])
+    by_name = {k: v for k in chz.chz_fields(options) if isinstance(v := getattr(options, k), Mapping)}
+    return chz.replace(options, **{k: {n: x for n, x in v.items() if n in here} for k, v in by_name.items()})
