@@ -148,11 +148,12 @@ class Search(nnx.Module):
         self.times: nnx.List = nnx.List()
         self.queries: nnx.List = nnx.List()
         self.keys: nnx.List = nnx.List()
-        self.embed: FeatureEmbedding | None = None
+        embed = None
         if config.tables == "decoupled":
             dim, options = config.attention_dim, config.attention_embedding
-            self.embed = FeatureEmbedding(features.select(names=self.names), dim=dim, options=options, rngs=rngs)
+            embed = FeatureEmbedding(features.select(names=self.names), dim=dim, options=options, rngs=rngs)
             self.times = times(config, dim=dim, lengths=behaviours.lengths, std=options.std, rngs=rngs)
+        self.embed = embed
         if config.tables == "projected":
             for width, group in zip(widths, behaviours.groups, strict=True):
                 out = config.attention_dim * (len(group) + config.positions)
