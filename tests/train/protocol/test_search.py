@@ -88,6 +88,17 @@ def test_a_larger_budget_keeps_the_trials_that_are_there(tmp_path, trained):
     assert len(trained) == 3
 
 
+def test_the_sampler_learns_from_the_trials_and_their_direction(tmp_path, trained):
+    """The first draws are random and equal; later ones go to where the figures were better, or where lower."""
+    drawn = {}
+    for mode in ("max", "min"):
+        run(tmp_path / mode, trials=12, mode=mode)
+        records = [json.loads((tmp_path / f"{mode}/trials/{n}.json").read_text()) for n in range(12)]
+        drawn[mode] = [r["overrides"].get("optimizer.lr") for r in records]
+    assert drawn["max"][:6] == drawn["min"][:6]
+    assert drawn["max"][6:] != drawn["min"][6:]
+
+
 def test_a_setting_that_comes_again_is_not_trained_again(tmp_path, trained):
     space = {"model.mlp.activation": Choices(values=("tanh",))}
     (tmp_path / "a").mkdir()
