@@ -5,6 +5,7 @@ import json
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import chz
 from chz.blueprint import (
@@ -18,7 +19,7 @@ from chz.blueprint import (
 from data.errors import UserError
 from train.experiment import Experiment
 from train.pipeline import Interrupted, Pipeline, run_pipeline
-from train.snapshot import dump
+from train.snapshot import dump, load
 
 Config = Experiment | Pipeline
 
@@ -43,9 +44,22 @@ def read_config(path: Path, overrides: list[str]) -> Config:
             values = {n: v for n, v in values.items() if not n.startswith(f"{name}.")}
     blueprint = chz.Blueprint[Config](type(base)).apply(values)
     try:
-        return blueprint.make_from_argv(overrides)
+        made = blueprint.make_from_argv(overrides)
     except REFUSALS as error:
         raise UserError(f"{path}: {_one_line(error)}") from error
+    return load(_in_order(dump(made), like=dump(base)))
+
+
+def _in_order(stored: Any, *, like: Any) -> Any:
+    """Keys of mappings as the file has them, new ones last: chz gives them in another order in every process."""
+    if isinstance(stored, dict):
+        known = like if isinstance(like, dict) else {}
+        keys = [key for key in known if key in stored] + sorted(key for key in stored if key not in known)
+        return {key: _in_order(stored[key], like=known.get(key)) for key in keys}
+    if isinstance(stored, list):
+        others = like if isinstance(like, list) and len(like) == len(stored) else [None] * len(stored)
+        return [_in_order(part, like=other) for part, other in zip(stored, others, strict=True)]
+    return stored
 
 
 def only(config: Config, stages: list[str]) -> Pipeline:

@@ -1,5 +1,6 @@
 """The command line: overrides by dotted path, one-line errors with the nearest right name, exit codes."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -119,6 +120,17 @@ def test_the_default_config_is_the_funnel(root, monkeypatch, capsys):
     assert main(["--show"]) == 0
     assert "stages.encoder" in capsys.readouterr().out
     assert isinstance(read_config(root / "configs/quickstart.py", []), Pipeline)
+
+
+def test_stages_and_rows_keep_the_order_of_the_file(root):
+    """chz gave a mapping's keys in the order of a set, so that the first row of a table was any row."""
+    path = root / "configs/bars_frappe.py"
+    written = importlib.import_module("configs.bars_frappe").get_config()
+    read = read_config(path, ["stages.dnn.seeds=7", "stages.leaderboard.rows.LR.paper=x"])
+    assert list(read.stages) == list(written.stages)
+    assert list(read.stages["leaderboard"].rows) == list(written.stages["leaderboard"].rows)
+    assert read.stages["dnn"].seeds == (7,)
+    assert read.order()[-2:] == ["speed", "leaderboard"]
 
 
 def test_describe_is_one_line_a_field(dnn):
