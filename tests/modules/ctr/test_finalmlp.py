@@ -20,7 +20,7 @@ STREAMS = {"mlp1": MLP(widths=(7, 6)), "mlp2": MLP(widths=(4,)), "heads": 2}
 MODELS = {
     "user_and_item": FinalMLP(context1=("user", "history"), context2=("item", "tags"), **SMALL, **STREAMS),
     "learned_context": FinalMLP(**SMALL, **STREAMS),
-    "narrow_first": FinalMLP(mlp1=MLP(widths=(2,)), mlp2=MLP(widths=(8,)), heads=2, context1=("user",), **SMALL),
+    "narrow_first": FinalMLP(mlp1=MLP(widths=(4,)), mlp2=MLP(widths=(6,)), heads=2, context1=("user",), **SMALL),
     "dual_mlp": FinalMLP(gates=False, fusion="sum", **SMALL, **STREAMS),
     "sum": FinalMLP(fusion="sum", context2=("content", "price"), **SMALL, **STREAMS),
 }
