@@ -51,6 +51,7 @@ class Speed(Stage):
                         rates[name][figure] = max(value, rates[name].get(figure, 0.0))
             say(f"round {number}/{self.rounds}")
         for name, found in rates.items():
+            found["train/seconds_per_epoch"] = timed[name].rows / found["train/rows_per_second"]
             shown = (f"{found[f'{what}/rows_per_second']:,.0f} rows/s" for what in ("train", "score"))
             say(f"{name}: trains {', scores '.join(shown)}")
             write_json(out / f"{name}.json", value=found)
@@ -68,7 +69,9 @@ class _Timed:
         if speed.evaluator not in experiment.evals:
             raise UserError(f"no evaluator {speed.evaluator!r}; there are {', '.join(experiment.evals)}")
         measured = experiment.evals[speed.evaluator]
-        batches = experiment.loader.open(experiment.source.make())
+        source = experiment.source.make()
+        self.rows = len(source)
+        batches = experiment.loader.open(source)
         self.mesh = experiment.mesh.make()
         with jax.set_mesh(self.mesh):
             self.program = Program(experiment, features=batches.features, mesh=self.mesh)

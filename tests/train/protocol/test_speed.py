@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data.errors import UserError
-from tests.train.tiny import tiny
+from tests.train.tiny import ROWS, tiny
 from train.protocol import speed
 from train.protocol.speed import Speed
 
@@ -30,6 +30,7 @@ def test_rows_over_seconds_of_the_fastest_round(tmp_path, monkeypatch):
         "dnn/train/rows_per_cpu_second": 3 * 64 / 1.0,
         "dnn/score/rows_per_second": 2 * 128 / 2.0,
         "dnn/score/rows_per_cpu_second": 2 * 128 / 1.0,
+        "dnn/train/seconds_per_epoch": ROWS / (3 * 64 / 2.0),
     }
     stored = json.loads((tmp_path / "dnn.json").read_text())
     assert {f"dnn/{name}": value for name, value in stored.items()} == results
