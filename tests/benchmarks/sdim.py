@@ -28,9 +28,9 @@ from modules.layers.target_attention import TargetAttention
 from tests.benchmarks.target_attention import written_plainly
 
 WIDTH = 32
-ELEMENTS = 1 << 16  # rows x length of a batch, at most
-REPEAT = 3
-PLAIN = 1 << 19  # candidates x length of the plain unit, at most: it needs 2 kB for each
+ELEMENTS = 1 << 15  # rows x length of a batch, at most
+SPAN = 0.02  # seconds that one timing lasts
+PLAIN = 1 << 17  # candidates x length of the plain unit, at most: it needs 2 kB for each
 
 
 def variants(*, length: int, users: int, candidates: int) -> dict[str, Callable[[], jax.Array]]:
@@ -54,18 +54,26 @@ def variants(*, length: int, users: int, candidates: int) -> dict[str, Callable[
             compiled["plain_unit"] = plain.lower(history, target, mask).compile()
     out = {name: lambda call=call: call(history, target, mask) for name, call in compiled.items()}
     query = jax.jit(lambda table, t: hashed.query(table, target=t)).lower(table, target).compile()
-    return {**out, "table": lambda: query(table, target)}
+    # First, since a large call's memory is given back on the time of the next.
+    return {"table": lambda: query(table, target), **out}
 
 
 def milliseconds(calls: dict[str, Callable[[], jax.Array]], *, rounds: int) -> dict[str, float]:
+    def seconds(call: Callable[[], jax.Array], *, repeat: int) -> float:
+        start = time.process_time()
+        for _ in range(repeat):
+            jax.block_until_ready(call())
+        return (time.process_time() - start) / repeat
+
+    for call in calls.values():
+        jax.block_until_ready(call())
+    # Short calls are repeated, as a clock of processes ticks in milliseconds.
+    repeats = {name: int(min(max(SPAN / max(seconds(call, repeat=1), 1e-6), 1), 200)) for name, call in calls.items()}
     best = dict.fromkeys(calls, float("inf"))
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         for name, call in calls.items():
-            start = time.process_time()
-            for _ in range(REPEAT):
-                jax.block_until_ready(call())
-            best[name] = min(best[name], (time.process_time() - start) / REPEAT)
-    return {name: round(seconds * 1e3, 4) for name, seconds in best.items()}
+            best[name] = min(best[name], seconds(call, repeat=repeats[name]))
+    return {name: round(value * 1e3, 4) for name, value in best.items()}
 
 
 def measure(length: int, *, rows: int, candidates: int, rounds: int) -> dict:
