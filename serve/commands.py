@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
 from data.features import Features
@@ -15,7 +15,9 @@ from serve.inputs import Input, ParquetInput, SourceInput, needed
 from serve.progress import Say
 from serve.score import BATCH, Scored, score
 from serve.signature import Step
-from train.calibration import Method
+
+if TYPE_CHECKING:  # an artefact is scored without train/
+    from train.calibration import Method
 
 
 def score_parquet(
@@ -102,7 +104,7 @@ def calibrate_source(
     *,
     output: Path,
     source: str = "valid",
-    method: Method = "temperature",
+    method: "Method" = "temperature",
     step: Step = "best",
     score: str = "score",
     label: str | None = None,
