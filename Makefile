@@ -10,7 +10,7 @@ demo: $(STAMP)
 	$(RUN) -m train
 
 test: $(STAMP)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadgroup
 
 slow: $(STAMP)
 	$(RUN) -m pytest -m slow

@@ -80,7 +80,7 @@ class Case:
         return {n: copy.copy(self.batch[n][rows]) for f in self.on_one.features for n in f.arrays()}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def case(name: str, path: Path) -> Case:
     experiment = experiments(path)[name]
     batches = experiment.loader.open(experiment.source.make())
@@ -93,7 +93,7 @@ def case(name: str, path: Path) -> Case:
     return Case(name, experiment, batch, make(mesh=four), make(mesh=one))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def trained(name: str, path: Path) -> dict[str, Any]:
     """The case after STEPS steps on its one batch, on four devices, with the losses on the way."""
     c = case(name, path)
