@@ -13,7 +13,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from modules.base import Batch, Features, Model, ModelConfig, Outputs
+from modules.layers.dropout import Dropout
 from modules.layers.embedding import Embedding, FeatureEmbedding
+from modules.layers.field_attention import LayerNorm, meet, mix
 from modules.layers.mlp import MLP, linear
 
 
@@ -77,28 +79,35 @@ class FieldAttention(nnx.Module):
         # Query, key, value and residual side by side: one matrix product reads the fields once.
         kernels = [init(rngs.params(), (inputs, config.width)) for _ in range(self.parts)]
         self.kernel = nnx.Param(jnp.concatenate(kernels, axis=1))
-        self.norm = nnx.LayerNorm(config.width, rngs=rngs) if config.layer_norm else None
-        self.dropout = nnx.Dropout(config.dropout)
+        self.norm = LayerNorm(config.width) if config.layer_norm else None
+        self.dropout = Dropout(config.dropout)
 
     def __call__(self, x: Float[Array, "b f i"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b f w"]:
-        query, key, value, *residual = self._project(x)
-        weights = self.dropout(self._weights(query, key), deterministic=rngs is None, rngs=rngs)
-        mixed = jnp.einsum("bhmk,bkhe->bmhe", weights, value).reshape(*x.shape[:2], self.width)
-        if residual:
-            mixed = mixed + residual[0].reshape(mixed.shape)
-        elif self.identity:
-            mixed = mixed + x
-        return jax.nn.relu(mixed if self.norm is None else self.norm(mixed))
+        b, f, _ = x.shape
+        (query, key, value), residual = self._project(x)
+        weights = self.dropout(self._weights(query, key), rngs=rngs)
+        mixed = mix(weights, value).swapaxes(1, 2).reshape(b * f, self.width)
+        if residual is not None:
+            mixed = mixed + residual
+        if self.norm is not None:
+            mixed = self.norm(mixed)
+        return jax.nn.relu(mixed).reshape(b, f, self.width)
 
     def weights(self, x: Float[Array, "b f i"]) -> Float[Array, "b h f f"]:
         """How much field m (third axis) takes from field k (last axis)."""
-        return self._weights(*self._project(x)[:2])
+        query, key, _ = self._project(x)[0]
+        return self._weights(query, key)
 
-    def _project(self, x: Float[Array, "b f i"]) -> list[Float[Array, "b f h e"]]:
+    def _project(self, x: Float[Array, "b f i"]) -> tuple[Float[Array, "3 b h f e"], Float[Array, "n w"] | None]:
+        """Query, key and value of each head, and what is added after attention."""
         b, f, inputs = x.shape
-        parts = jnp.split(x.reshape(b * f, inputs) @ self.kernel[...], self.parts, axis=1)
-        return [p.reshape(b, f, self.heads, -1) for p in parts]
+        rows = x.reshape(b * f, inputs)
+        parts = rows @ self.kernel[...]
+        attended = parts[:, : 3 * self.width].reshape(b, f, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        residual = parts[:, 3 * self.width :] if self.parts == 4 else rows if self.identity else None
+        # One copy into this order; left to itself the compiler makes one for every use.
+        return jax.lax.optimization_barrier(attended), residual
 
-    def _weights(self, query: Float[Array, "b f h e"], key: Float[Array, "b f h e"]) -> Float[Array, "b h f f"]:
-        logits = jnp.einsum("bmhe,bkhe->bhmk", query * self.factor, key)
+    def _weights(self, query: Float[Array, "b h f e"], key: Float[Array, "b h f e"]) -> Float[Array, "b h f f"]:
+        logits = meet(query * self.factor, key)
         return jax.nn.softmax(logits.astype(jnp.float32)).astype(query.dtype)

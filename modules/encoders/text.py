@@ -5,6 +5,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from modules.layers.attention import visible
+from modules.layers.dropout import Dropout
 from modules.layers.positions import Positions, mean_valid
 from modules.layers.tokens import TokenEmbedding
 from modules.layers.transformer import Transformer
@@ -29,7 +30,7 @@ class TextEncoder(nnx.Module):
         self.width = config.dim
         self.tokens = TokenEmbedding(tokens, dim=config.dim, rngs=rngs)
         self.positions = Positions(length, dim=config.dim, rngs=rngs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             config.dim, depth=config.depth, heads=config.heads, dropout=config.dropout, rngs=rngs
         )
@@ -37,5 +38,5 @@ class TextEncoder(nnx.Module):
     def __call__(
         self, ids: Int[Array, "b t"], *, where: Bool[Array, "b t"], rngs: nnx.Rngs | None = None
     ) -> Float[Array, "b d"]:
-        x = self.dropout(self.positions(self.tokens(ids)), deterministic=rngs is None, rngs=rngs)
+        x = self.dropout(self.positions(self.tokens(ids)), rngs=rngs)
         return mean_valid(self.transformer(x, mask=visible(where, causal=False), rngs=rngs), where=where)

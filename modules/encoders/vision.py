@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from modules.layers.attention import MultiHeadAttention
+from modules.layers.dropout import Dropout
 from modules.layers.patches import PatchEmbedding
 from modules.layers.transformer import Transformer
 
@@ -49,7 +50,7 @@ class ViTEncoder(Encoder):
     def __init__(self, config: ViT, *, shape: Shape, rngs: nnx.Rngs):
         self.width = config.dim
         self.patches = PatchEmbedding(shape, size=config.patch, dim=config.dim, rngs=rngs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             config.dim, depth=config.depth, heads=config.heads, dropout=config.dropout, rngs=rngs
         )
@@ -57,7 +58,7 @@ class ViTEncoder(Encoder):
 
     def __call__(self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b d"]:
         x = self.patches(to_unit(images, dtype=self.patches.positions.dtype))
-        x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
+        x = self.dropout(x, rngs=rngs)
         x = self.transformer(x, rngs=rngs)
         return x.mean(axis=1) if self.pool is None else self.pool(x)
 

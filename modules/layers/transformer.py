@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from modules.layers.attention import MultiHeadAttention
+from modules.layers.dropout import Dropout
 
 Norm = Literal["pre", "post"]
 
@@ -21,13 +22,13 @@ class Block(nnx.Module):
         self.norm_mlp = nnx.LayerNorm(dim, rngs=rngs)
         self.up = nnx.Linear(dim, hidden, rngs=rngs)
         self.down = nnx.Linear(hidden, dim, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def __call__(
         self, x: Float[Array, "b t d"], *, mask: Bool[Array, "b t t"] | None, rngs: nnx.Rngs | None
     ) -> Float[Array, "b t d"]:
         def drop(y):
-            return self.dropout(y, deterministic=rngs is None, rngs=rngs)
+            return self.dropout(y, rngs=rngs)
 
         def mlp(y):
             return self.down(drop(jax.nn.gelu(self.up(y))))

@@ -13,6 +13,7 @@ from flax import nnx
 
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.layers.attention import visible
+from modules.layers.dropout import Dropout
 from modules.layers.positions import Positions, last_valid
 from modules.layers.tokens import TokenEmbedding
 from modules.layers.transformer import Norm, Transformer
@@ -41,7 +42,7 @@ class SASRecModel(Model):
         self.scale = math.sqrt(config.dim)
         self.item = TokenEmbedding(history.size, dim=config.dim, rngs=rngs)
         self.positions = Positions(history.max_len, dim=config.dim, rngs=rngs)
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             config.dim,
             depth=config.depth,
@@ -56,7 +57,7 @@ class SASRecModel(Model):
         """hidden [b,t,d] by position, last [b,d] at the newest item, items [v,d]; zeros where there is no item."""
         ids, keep = batch[self.history], valid(batch, self.history)
         x = self.positions(self.item(ids) * self.scale)  # eq. 1
-        x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
+        x = self.dropout(x, rngs=rngs)
         hidden = self.transformer(x, mask=visible(keep, causal=True), rngs=rngs)
         hidden = jnp.where(keep[..., None], hidden, 0)
         last = last_valid(hidden, length=batch[f"{self.history}/length"])
