@@ -82,7 +82,7 @@ class Ours:
 
     def score(self, steps: int) -> Timed:
         with self.jax.set_mesh(self.mesh):
-            weights = self.program.weights(self.state)
+            weights = self.jax.block_until_ready(self.program.weights(self.state))
             return timed(lambda n: [self._scores(weights, i) for i in range(n)], steps)
 
     def _scores(self, weights, i: int) -> np.ndarray:
