@@ -6,7 +6,8 @@ kernel and one vector and no array is wider than a behaviour. The rest is comput
 Batch norm and Dice ask for moments over all positions. These come from passes over the blocks, one per such layer,
 each computing anew what stands below it. The gradient goes the same way back, from the topmost such layer down: a
 pass for the gradients of its mean and variance, and a last pass, in which all of these are known, for the rest. So
-blocks change the order of sums and nothing else.
+blocks change the order of sums and nothing else. Where the first layer's outputs take little memory they are kept from
+pass to pass, since most of a pass goes into them.
 """
 
 from functools import partial
@@ -24,6 +25,9 @@ from modules.layers.position_blocks import Block, Blocks
 Moments = tuple[jax.Array, jax.Array]
 """Mean and variance of each channel."""
 Tree = Any
+
+KEPT_BYTES = 64 << 20
+"""Memory that the first layer's outputs may take between the passes."""
 
 
 def activation_scores(
@@ -60,25 +64,29 @@ def _scores(graph, theta: Tree, history, target, mask, key, given: tuple[Moments
 
 
 def _forward(graph, theta: Tree, history, target, mask, key, given):
-    blocks = Blocks(history, target=target, mask=mask)
+    blocks, first = Blocks(history, target=target, mask=mask), None
+    if given is None and _fits(graph, theta, history, target):
+        first = blocks.map(lambda block, number: _first(graph, theta, block["history"], block["target"]))
+        blocks.attach("first", first)
     moments = _moments(graph, theta, blocks, key) if given is None else given
 
     def scores(block: Block, number):
         return _chain(graph, theta, block, moments=moments, key=_fold(key, number))[0]
 
     found = jnp.where(mask, blocks.join(blocks.map(scores)), 0)
-    return (found, moments), (theta, history, target, mask, key, moments, given is None)
+    return (found, moments), (theta, history, target, mask, key, moments, first, given is None)
 
 
 def _backward(graph, saved, cotangents):
-    theta, history, target, mask, key, moments, trained = saved
+    theta, history, target, mask, key, moments, first, trained = saved
     blocks = Blocks(history, target=target, mask=mask, scores=jnp.where(mask, cotangents[0], 0))
+    if first is not None:
+        blocks.attach("first", first)
     count = jnp.maximum(blocks.weight, 1)
     slopes: list[Moments] = []  # gradients of the moments, from the top of the tower down
 
-    def linear(theta, e, v, moments, *, block: Block, number):
+    def linear(theta, block: Block, moments, *, number):
         """A scalar of the block whose gradient is the loss's, as far as the slopes are known."""
-        block = {**block, "history": e, "target": v}
         scores, points = _chain(graph, theta, block, moments=moments, key=_fold(key, number))
         total = (scores * block["scores"]).sum()
         fixed = jax.lax.stop_gradient(moments)
@@ -93,16 +101,21 @@ def _backward(graph, saved, cotangents):
 
             def slope(block: Block, number, k=k):
                 def of(own: Moments):
-                    swapped = (*moments[:k], own, *moments[k + 1 :])
-                    return linear(theta, block["history"], block["target"], swapped, block=block, number=number)
+                    return linear(theta, block, (*moments[:k], own, *moments[k + 1 :]), number=number)
 
                 return jax.grad(of)(moments[k])
 
             slopes.append(blocks.sum(slope))
 
     def rest(block: Block, number):
-        of = partial(linear, moments=moments, block=block, number=number)
-        d_theta, d_e, d_v = jax.grad(of, argnums=(0, 1, 2))(theta, block["history"], block["target"])
+        x, through = jax.vjp(partial(_first, graph), theta, block["history"], block["target"])
+
+        def above(theta, x):
+            return linear(theta, {**block, "first": x}, moments, number=number)
+
+        d_above, d_x = jax.grad(above, argnums=(0, 1))(theta, block.get("first", x))
+        d_theta, d_e, d_v = through(d_x)
+        d_theta = jax.tree.map(jnp.add, d_theta, d_above)
         return ((d_theta, blocks.of_shared(d_e, number)), d_v) if blocks.shared else ((d_theta, ()), (d_e, d_v))
 
     (d_theta, summed), stacked = blocks.reduce(rest)
@@ -139,9 +152,9 @@ def _chain(graph, theta: Tree, block: Block, *, moments: tuple[Moments, ...], ke
     """Scores of a block, and the inputs of the layers that ask for moments, as far up as `moments` are known."""
     mlp: MLPLayers = nnx.merge(graph, theta)
     points: list[jax.Array] = []
-    e, v, x = block["history"], block["target"], None
+    x = block["first"] if "first" in block else _first(graph, theta, block["history"], block["target"])
     for number, layer in enumerate(mlp.hidden):
-        x = _first(layer.linear, e, v) if x is None else layer.linear(x)
+        x = layer.linear(x) if number else x
         for part in (layer.norm, layer.activation.state):
             if _asks(part):
                 points.append(x)
@@ -154,11 +167,13 @@ def _chain(graph, theta: Tree, block: Block, *, moments: tuple[Moments, ...], ke
             x = layer.activation(x)
         if key is not None:
             x = layer.dropout(x, rngs=nnx.Rngs(jax.random.fold_in(jax.random.wrap_key_data(key), number)))
-    x = _first(mlp.out, e, v) if x is None else mlp.out(x)
+    x = mlp.out(x) if mlp.hidden else x
     return x[..., 0], points
 
 
-def _first(linear: Any, e: Float[Array, "u t d"], v: Float[Array, "b d"]) -> Float[Array, "b t h"]:
+def _first(graph, theta: Tree, e: Float[Array, "u t d"], v: Float[Array, "b d"]) -> Float[Array, "b t h"]:
+    """The outputs of the first layer."""
+    linear = _lowest(nnx.merge(graph, theta))
     of_e, of_v, of_difference, of_product = jnp.split(linear.kernel[...], 4)
     own = v @ (of_v - of_difference) + linear.bias[...][None, :]
     kernel = (of_e + of_difference)[None] + v[:, :, None] * of_product[None]
@@ -167,6 +182,16 @@ def _first(linear: Any, e: Float[Array, "u t d"], v: Float[Array, "b d"]) -> Flo
     else:
         x = jnp.einsum("btd,bdh->bth", e, kernel)
     return x + own[:, None, :]
+
+
+def _lowest(mlp: MLPLayers) -> Any:
+    return mlp.hidden[0].linear if mlp.hidden else mlp.out
+
+
+def _fits(graph, theta: Tree, history: Float[Array, "u t d"], target: Float[Array, "b d"]) -> bool:
+    """Whether the first layer's outputs may be kept, in a training step, whose shapes are all known."""
+    width = _lowest(nnx.merge(graph, theta)).kernel.shape[-1]
+    return target.shape[0] * history.shape[1] * width * history.dtype.itemsize <= KEPT_BYTES
 
 
 def _asks(part: nnx.Module | None) -> bool:

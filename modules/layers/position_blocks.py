@@ -51,6 +51,10 @@ class Blocks:
         if scores is not None:
             self._blocks["scores"] = self._split(scores)
 
+    def attach(self, name: str, parts: Float[Array, "n g s *d"]) -> None:
+        """Puts what `map` gave for each block into the block."""
+        self._blocks[name] = parts
+
     def map(self, compute: Compute) -> Any:
         """What `compute` gives for each block, stacked."""
         return self.reduce(lambda *block: ((), compute(*block)))[1]

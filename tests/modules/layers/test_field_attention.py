@@ -1,4 +1,4 @@
-"""Attention across fields and its norm, their written-out derivatives against those that jax finds for the plain sums."""
+"""Attention across fields and its norm: their written-out derivatives against those of the plain sums."""
 
 import jax
 import jax.numpy as jnp

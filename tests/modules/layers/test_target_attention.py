@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from modules.layers import position_blocks
+from modules.layers import activation_unit, position_blocks
 from modules.layers.activations import Dice
 from modules.layers.mlp import MLP
 from modules.layers.target_attention import TargetAttention
@@ -74,19 +74,23 @@ def assert_same(found, wanted):
 
 
 # Ten positions a row: all rows in one block, two rows to a block, halves of a row, uneven stretches of a row.
+# The first layer's outputs are kept from pass to pass, or each pass computes them anew.
 @pytest.mark.parametrize(
-    ("tower", "positions"), [("dice", 1000), ("dice", 5), *((name, n) for name in TOWERS for n in (20, 4))]
+    ("tower", "positions", "kept"),
+    [("dice", 1000, 1), ("dice", 5, 0), *((name, *how) for name in TOWERS for how in ((20, 1), (4, 0)))],
 )
-def test_blocks_change_nothing(tower, positions, monkeypatch):
+def test_blocks_change_nothing(tower, positions, kept, monkeypatch):
     monkeypatch.setattr(position_blocks, "POSITIONS", positions)
+    monkeypatch.setattr(activation_unit, "KEPT_BYTES", kept << 20)
     for train in (True, False):
         wanted = run(as_one_array, attention(TOWERS[tower]), *arrays(), train=train)
         assert_same(run(in_blocks, attention(TOWERS[tower]), *arrays(), train=train), wanted)
 
 
-@pytest.mark.parametrize("positions", [20, 4])
-def test_a_request_shares_its_history(positions, monkeypatch):
+@pytest.mark.parametrize(("positions", "kept"), [(20, 1), (4, 1), (4, 0)])
+def test_a_request_shares_its_history(positions, kept, monkeypatch):
     monkeypatch.setattr(position_blocks, "POSITIONS", positions)
+    monkeypatch.setattr(activation_unit, "KEPT_BYTES", kept << 20)
     for train in (True, False):
         history, target, mask = arrays(users=1)
         wanted = run(as_one_array, attention(DICE), history, target, mask, train=train)
@@ -115,8 +119,9 @@ def test_dropout_is_the_same_in_every_pass(monkeypatch):
 
 
 def test_memory_does_not_grow_with_rows_or_length(monkeypatch):
-    """Beyond arrays of the size of the history and of the weights."""
+    """Beyond arrays of the size of the history and of the weights, and what may be kept."""
     monkeypatch.setattr(position_blocks, "POSITIONS", 256)
+    monkeypatch.setattr(activation_unit, "KEPT_BYTES", 1 << 16)
     graph, state = nnx.split(TargetAttention(WIDTH, mlp=MLP(widths=(80, 40), activation="dice"), rngs=nnx.Rngs(0)))
 
     def scratch(rows, length):
