@@ -21,8 +21,9 @@ from data.features import Features
 from modules.base import Batch, Outputs
 from modules.layers.rows import RowTape, use_tape
 from train.experiment import Experiment
+from train.gradient_cache import Cotangents, cotangents, in_parts, pulled
 from train.graph import filled_padding, name_of, split, values_of, with_values
-from train.rowwise import OWED, merge_rows, settle
+from train.rowwise import OWED, Absent, merge_rows, settle
 from train.tasks.base import Logs, Predictions
 
 State = dict[str, Any]
@@ -196,12 +197,14 @@ class Program:
         size = next(iter(batch.values())).shape[0]
         if size % parts:
             raise UserError(f"batch of {size} does not divide into optimizer.accumulate={parts} micro-batches")
-        # Strided, so that each micro-batch keeps its share of every device's rows.
-        micro = {n: jnp.swapaxes(a.reshape(size // parts, parts, *a.shape[1:]), 0, 1) for n, a in batch.items()}
+        micro = in_parts(batch, parts)
+        cached, whole_logs = self._cached(state, batch, micro, key)
 
         def body(carry, part):
-            grads, stats, index = carry
-            new, reads, stats, logs = self._split_gradients(state, stats, part, jax.random.fold_in(key, index))
+            (inputs, pulls), (grads, stats, index) = part, carry
+            new, reads, stats, logs = self._split_gradients(
+                state, stats, inputs, jax.random.fold_in(key, index), cotangents=pulls
+            )
             carry = (jax.tree.map(jnp.add, grads, new), stats, index + 1)
             return carry, ({str(i): read[1:] for i, read in enumerate(reads)}, logs)
 
@@ -210,35 +213,51 @@ class Program:
             path for path, _ in self._record(state["params"], state["stats"], {n: a[0] for n, a in micro.items()}, key)
         ]
         zero = (jax.tree.map(jnp.zeros_like, dense), state["stats"], 0)
-        (grads, stats, _), (stacked, logs) = jax.lax.scan(body, zero, micro)
-        grads = jax.tree.map(lambda g: g / parts, grads)
+        (grads, stats, _), (stacked, logs) = jax.lax.scan(body, zero, (micro, cached))
+        share = parts if cached is None else 1
+        grads = jax.tree.map(lambda g: g / share, grads)
         reads = [
-            (path, ids.reshape(-1), g.reshape(-1, g.shape[-1]) / parts)
+            (path, ids.reshape(-1), g.reshape(-1, g.shape[-1]) / share)
             for path, (ids, g) in zip(paths, (stacked[str(i)] for i in range(len(paths))), strict=True)
         ]
-        return grads, reads, stats, jax.tree.map(lambda v: v.mean(0), logs)
+        return grads, reads, stats, jax.tree.map(lambda v: v.mean(0), logs) if cached is None else whole_logs
 
-    def _split_gradients(self, state: State, stats, batch: Batch, key) -> tuple[dict, RowGrads, dict, Logs]:
+    def _cached(self, state: State, batch: Batch, micro: Batch, key) -> tuple[Cotangents | None, Logs]:
+        """Where rows are compared: what the whole batch's loss asks of each micro-batch's outputs, and its logs."""
+        if not self.experiment.task.compares_rows:
+            return None, {}
+        if self.experiment.held_out is not None:
+            raise UserError("held_out and optimizer.accumulate do not go together where rows are compared: drop one")
+
+        def forward(part, stats, index):
+            part_key = jax.random.fold_in(key, index)
+            _, dense, rows = self._read(state, stats, part, part_key)
+            return self._forward_read(state["params"], dense, rows, stats, part, part_key)
+
+        return cotangents(forward, self.experiment.task.loss, batch, micro=micro, stats=state["stats"])
+
+    def _split_gradients(
+        self, state: State, stats, batch: Batch, key, *, cotangents: Cotangents | None = None
+    ) -> tuple[dict, RowGrads, dict, Logs]:
         """As `_micro_gradients`, with those of some parameters from rows that the others do not see."""
         if self.experiment.held_out is None:
-            return self._micro_gradients(state, stats, batch, key)
+            return self._micro_gradients(state, stats, batch, key, cotangents=cotangents)
         learn, held = self.experiment.held_out.split(batch)
         grads, reads, new_stats, logs = self._micro_gradients(state, stats, learn, key)
         others, _, _, held_logs = self._micro_gradients(state, stats, held, jax.random.fold_in(key, 1))
         grads = {path: others[path] if path in self._held_out else g for path, g in grads.items()}
         return grads, reads, new_stats, {**logs, "held_out_loss": held_logs["loss"]}
 
-    def _micro_gradients(self, state: State, stats, batch: Batch, key) -> tuple[dict, RowGrads, dict, Logs]:
+    def _micro_gradients(
+        self, state: State, stats, batch: Batch, key, *, cotangents: Cotangents | None = None
+    ) -> tuple[dict, RowGrads, dict, Logs]:
         params, rule = state["params"], self.optimizer.row_rule
-        recorded = self._record(params, stats, batch, key)
-        rows = [rule.read(params[path], state["rows"][path], ids) for path, ids in recorded]
-        dense = {path: p for path, p in params.items() if path not in self.row_tables}
-        cast = functools.partial(_cast, dtype=jnp.dtype(self.experiment.precision))
+        recorded, dense, rows = self._read(state, stats, batch, key)
 
         def loss_fn(dense, rows):
-            absent = {path: _Absent(params[path], path) for path in self.row_tables}
-            with use_tape(RowTape(self.row_tables, rows=cast(rows))):
-                outputs, new_stats = self._forward({**dense, **absent}, stats, batch, key)
+            outputs, new_stats = self._forward_read(params, dense, rows, stats, batch, key)
+            if cotangents is not None:
+                return pulled(outputs, cotangents), (new_stats, {})
             loss, logs = self.experiment.task.loss(outputs, batch)
             return loss, (new_stats, logs)
 
@@ -250,6 +269,19 @@ class Program:
             for (path, ids), g in zip(visited, row_grads, strict=True)
         ]
         return grads, reads, new_stats, logs
+
+    def _read(self, state: State, stats, batch: Batch, key) -> tuple[Reads, dict, list]:
+        """The reads of row-sparse tables, the dense parameters, and the rows read."""
+        params = state["params"]
+        recorded = self._record(params, stats, batch, key)
+        rows = [self.optimizer.row_rule.read(params[path], state["rows"][path], ids) for path, ids in recorded]
+        return recorded, {path: p for path, p in params.items() if path not in self.row_tables}, rows
+
+    def _forward_read(self, params, dense, rows, stats, batch: Batch, key) -> tuple[Outputs, dict]:
+        """As `_forward`, with `rows` in place of what is read of the row-sparse tables."""
+        absent = {path: Absent(params[path], path) for path in self.row_tables}
+        with use_tape(RowTape(self.row_tables, rows=_cast(rows, dtype=jnp.dtype(self.experiment.precision)))):
+            return self._forward({**dense, **absent}, stats, batch, key)
 
     def occurrences(self, params, stats, batch: Batch, key) -> Reads:
         """As `_record`, with ids past the table where it is padding that is read."""
@@ -303,27 +335,11 @@ def make_predict(program: Program, weights: Weights) -> Callable[[Mapping[str, n
     return predict
 
 
-class _Absent:
-    """Stands where a row-sparse table would: its rows are on the tape, and any other use is an error."""
-
-    def __init__(self, table: jax.Array, path: str):
-        self.shape, self.dtype, self.ndim = table.shape, table.dtype, table.ndim
-        self._path = path
-
-    def _refuse(self, *_: Any):
-        raise UserError(
-            f"optimizer.rows keeps {self._path!r} row-sparse, but the model reads the whole table; "
-            "take it out of optimizer.rows"
-        )
-
-    __getitem__ = __array__ = __jax_array__ = __matmul__ = __rmatmul__ = __mul__ = __add__ = T = _refuse
-
-
 def _cast(tree: Any, *, dtype: jnp.dtype) -> Any:
     """Floating arrays as `dtype`, everything else as it is."""
 
     def one(leaf):
         floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf.astype(dtype) if floating and leaf.dtype != dtype and not isinstance(leaf, _Absent) else leaf
+        return leaf.astype(dtype) if floating and leaf.dtype != dtype and not isinstance(leaf, Absent) else leaf
 
     return jax.tree.map(one, tree)

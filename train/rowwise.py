@@ -9,6 +9,7 @@ that sum at its last visit, so that one product settles any number of steps, wha
 """
 
 import dataclasses
+from typing import Any
 
 import chz
 import jax
@@ -196,3 +197,19 @@ class RowwiseAdagrad(RowRule):
     def step(self, grads: Float[Array, "n d"], slots: Slots) -> tuple[Float[Array, "n d"], Slots]:
         square = slots["square"] + jnp.mean(jnp.square(grads), axis=-1)
         return grads / (jnp.sqrt(square)[:, None] + self.eps), {"square": square}
+
+
+class Absent:
+    """Stands where a row-sparse table would: its rows are on the tape, and any other use is an error."""
+
+    def __init__(self, table: jax.Array, path: str):
+        self.shape, self.dtype, self.ndim = table.shape, table.dtype, table.ndim
+        self._path = path
+
+    def _refuse(self, *_: Any):
+        raise UserError(
+            f"optimizer.rows keeps {self._path!r} row-sparse, but the model reads the whole table; "
+            "take it out of optimizer.rows"
+        )
+
+    __getitem__ = __array__ = __jax_array__ = __matmul__ = __rmatmul__ = __mul__ = __add__ = T = _refuse

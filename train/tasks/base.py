@@ -12,7 +12,12 @@ Predictions = dict[str, jax.Array]
 
 @chz.chz
 class Task:
-    """`loss` may read labels; `predict` must not, since serving has none."""
+    """`loss` may read labels; `predict` must not, since serving has none.
+
+    A loss that compares rows is one loss of the whole batch, also where `optimizer.accumulate` divides the batch.
+    """
+
+    compares_rows = False
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[jax.Array, Logs]:
         raise NotImplementedError(f"{type(self).__name__} does not define loss")

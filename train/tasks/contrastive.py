@@ -8,13 +8,15 @@ import jax.numpy as jnp
 
 from data.errors import UserError
 from modules.base import Batch, Outputs
-from modules.losses.contrastive import Positives, scale_of, sigmoid_contrastive, softmax_contrastive
+from modules.losses.contrastive import Outside, Positives, scale_of, sigmoid_contrastive, softmax_contrastive
 from train.tasks.base import Logs, Predictions, Task, with_aux
 
 
 @chz.chz
 class Pairs(Task):
     """Row i of `query` belongs to row i of `item`. Negatives come from the global batch."""
+
+    compares_rows = True
 
     chunk: int | None = chz.field(
         default=None, doc="items whose logits a device holds at a time, sent round the mesh; None: the whole batch"
@@ -40,7 +42,11 @@ class Pairs(Task):
 
 @chz.chz
 class Contrastive(Pairs):
-    """InfoNCE in both directions, or a sigmoid for each pair."""
+    """InfoNCE in both directions, or a sigmoid for each pair.
+
+    A model may give further negatives: "negatives" [b, k, d] of each query alone, and "bank" [m, d] of all queries;
+    beside each stands "<name>/known", False where a place is empty.
+    """
 
     objective: Literal["softmax", "sigmoid"] = "softmax"
     label: str | None = chz.field(default=None, doc="array that is equal for rows that show the same thing")
@@ -52,6 +58,7 @@ class Contrastive(Pairs):
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[jax.Array, Logs]:
         query, item, scale = self._sides(outputs)
         labels = None if self.label is None else _array(batch, self.label)
+        negatives, bank = _outside(outputs, "negatives"), _outside(outputs, "bank")
         if self.objective == "softmax":
             loss = softmax_contrastive(
                 query,
@@ -60,6 +67,9 @@ class Contrastive(Pairs):
                 labels=labels,
                 positives=self.positives,
                 smoothing=self.smoothing,
+                duplicate=self._duplicate(),
+                negatives=negatives,
+                bank=bank,
                 chunk=self.chunk,
                 axis=self.axis,
             )
@@ -71,11 +81,27 @@ class Contrastive(Pairs):
                 bias=outputs.get("bias", 0.0),
                 labels=labels,
                 positives=self.positives,
+                duplicate=self._duplicate(),
+                negatives=negatives,
+                bank=bank,
                 chunk=self.chunk,
                 axis=self.axis,
             )
         total, logs = with_aux(loss, outputs)
         return total, {**logs, "scale": scale}
+
+    def _duplicate(self) -> float | None:
+        return None
+
+
+@chz.chz
+class DistinctContrastive(Contrastive):
+    """The same where items may stand in a batch twice under different labels."""
+
+    duplicate: float = chz.field(default=0.99, doc="cosine with a query's own item above which others are no negatives")
+
+    def _duplicate(self) -> float | None:
+        return self.duplicate
 
 
 @chz.chz
@@ -104,6 +130,10 @@ class InBatchSoftmax(Pairs):
         )
         total, logs = with_aux(loss, outputs)
         return total, {**logs, "scale": scale}
+
+
+def _outside(outputs: Outputs, name: str) -> Outside | None:
+    return Outside(outputs[name], outputs.get(f"{name}/known")) if name in outputs else None
 
 
 def _array(batch: Batch, name: str) -> jax.Array:
