@@ -13,18 +13,21 @@ LENGTH = 64
 KINDS = (*ATTRIBUTES, "price")
 
 
-def speech(mall: Mall, *, shop: Catalogue, items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def speech(
+    mall: Mall, *, shop: Catalogue, items: np.ndarray, occasion: str = ""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens [n, LENGTH]; where each fact's word stands [n, facts]; and its number in KINDS [n, facts].
 
-    A fact is the pair (key, value): the word at the given place and the one before it.
+    A fact is the pair (key, value): the word at the given place and the one before it. On another `occasion` other
+    facts about the same listing are said, in other words.
     """
     items = np.asarray(items)
     words, spu, n, facts = lexicon(mall), shop.spu[items], len(items), min(mall.views.facts, len(KINDS))
     second = in_second_language(mall, items=items)
-    u = uniforms(mall.seed, name="chatter", ids=items, draws=2 * LENGTH)
+    u = uniforms(mall.seed, name=f"{occasion}chatter", ids=items, draws=2 * LENGTH)
     topic = (u[:, :LENGTH] ** 2 * CHATTER).astype(np.int64)
     tokens = words.pick("chatter", value=topic, second=second[:, None], u=u[:, LENGTH:])
-    v = uniforms(mall.seed, name="facts", ids=items, draws=len(KINDS) + 3 * facts)
+    v = uniforms(mall.seed, name=f"{occasion}facts", ids=items, draws=len(KINDS) + 3 * facts)
     kind = v[:, : len(KINDS)].argsort(-1)[:, :facts]
     values = np.concatenate([shop.spu_attributes[spu], price_band(shop, items=items)[:, None]], -1)
     room = LENGTH // facts
