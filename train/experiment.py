@@ -15,7 +15,7 @@ from modules.base import ModelConfig
 from train.checkpoint import Checkpointing
 from train.evaluators import Evaluator
 from train.held_out import HeldOut
-from train.init_from import InitFrom
+from train.init_from import Start
 from train.log import Logging
 from train.optim import Optimizer
 from train.sharding import Mesh
@@ -84,7 +84,10 @@ class Experiment:
     early_stop: EarlyStop | None = None
     plateau: Plateau | None = chz.field(default=None, doc="lowers the learning rate when a metric stalls")
     held_out: HeldOut | None = chz.field(default=None, doc="parameters that learn from rows of their own")
-    init_from: InitFrom | None = chz.field(default=None, doc="weights of another workdir to start from")
+    init_from: Start | None = chz.field(
+        default=None,
+        doc="weights to start from: InitFrom, another workdir's; train.pretrained:Pretrained, published ones",
+    )
 
     def checkpointing(self) -> Checkpointing:
         """`checkpoint`, ranked by what the run watches where it names no metric itself."""

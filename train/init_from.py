@@ -56,7 +56,21 @@ class LoadReport:
 
 
 @chz.chz
-class InitFrom:
+class Start:
+    """Weights to start from, in place of fresh ones."""
+
+    @property
+    def origin(self) -> str:
+        """Where they are from, in words."""
+        raise NotImplementedError(f"{type(self).__name__} does not define origin")
+
+    def apply(self, state: dict[str, Any]) -> tuple[dict[str, Any], LoadReport]:
+        """A train state with their params and stats; the optimizer, the step and the key stay fresh."""
+        raise NotImplementedError(f"{type(self).__name__} does not define apply")
+
+
+@chz.chz
+class InitFrom(Start):
     workdir: str = chz.field(doc="the run whose weights are taken")
     step: int | Literal["best", "latest"] = chz.field(default="best", doc="best, latest or the number of a step")
     rename: tuple[tuple[str, str], ...] = chz.field(
@@ -79,6 +93,10 @@ class InitFrom:
             except re.error as error:
                 raise ValueError(f"init_from: {regex!r} is not a regular expression ({error})") from None
 
+    @property
+    def origin(self) -> str:
+        return self.workdir
+
     def load(self, *, report: Report | None = None) -> dict[str, dict[str, np.ndarray]]:
         """The weights of the other run: {"params", "stats", "ema"}."""
         source = Workdir(Path(self.workdir), access="read")
@@ -99,7 +117,7 @@ class InitFrom:
         averages = {name: source["ema"][other] for name, other in report.loaded if other in source["ema"]}
         ema = {
             # A copy: a donated state must not hold one buffer twice.
-            name: _placed(averages[name], like=old) if name in averages else params[name].copy()
+            name: placed(averages[name], like=old) if name in averages else params[name].copy()
             for name, old in state["ema"].items()
         }
         return {**state, "params": params, "stats": {n: values[STATS + n] for n in state["stats"]}, "ema": ema}, report
@@ -115,7 +133,7 @@ class InitFrom:
             original, value = there[name]
             here = arrays[name]
             if value.shape == here.shape:
-                result[name] = _placed(value, like=here)
+                result[name] = placed(value, like=here)
                 loaded.append((name, original))
             elif self.grow_rows and value.ndim and value.shape[1:] == here.shape[1:] and len(value) < len(here):
                 result[name] = _first_rows(value, like=here)
@@ -153,7 +171,7 @@ class InitFrom:
         return renamed
 
 
-def _placed(value: np.ndarray, *, like: jax.Array) -> jax.Array:
+def placed(value: np.ndarray, *, like: jax.Array) -> jax.Array:
     host = np.asarray(value).astype(like.dtype)
     return jax.make_array_from_callback(host.shape, like.sharding, lambda index: host[index])
 

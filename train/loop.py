@@ -108,7 +108,7 @@ class _Run:
         state = self.program.init(self.experiment.seed)
         if self.experiment.init_from is not None:
             state, loaded = self.experiment.init_from.apply(state)
-            for line in (f"weights of {self.experiment.init_from.workdir}:", *loaded.lines()):
+            for line in (f"weights of {self.experiment.init_from.origin}:", *loaded.lines()):
                 self.say(line)
         if self.program.counts_rows:
             counts = count_rows(self.program, loader=self.experiment.loader, source=source, say=self.say)

@@ -1,5 +1,7 @@
 """One table of vectors, for ids that are items of a sequence or tokens of a text."""
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -21,3 +23,10 @@ class TokenEmbedding(nnx.Module):
     def rows(self) -> Float[Array, "v d"]:
         """All vectors, without the rows that only make the table shard evenly."""
         return self.table[: self.size]
+
+
+def keep_some(x: Float[Array, "b n d"], *, count: int, rngs: nnx.Rngs) -> Float[Array, "b m d"]:
+    """`count` of the positions of each row, drawn anew for each."""
+    lots = jax.random.uniform(rngs.dropout(), x.shape[:2])
+    kept = jnp.sort(jnp.argsort(lots, axis=1)[:, :count], axis=1)
+    return jnp.take_along_axis(x, kept[:, :, None], axis=1)

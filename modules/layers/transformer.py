@@ -2,26 +2,44 @@
 
 from typing import Literal
 
-import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from modules.layers.attention import MultiHeadAttention
 from modules.layers.dropout import Dropout
+from modules.layers.experts import Experts
+from modules.layers.gelu import Gelu, gelu
 
 Norm = Literal["pre", "post"]
 
 
 class Block(nnx.Module):
-    """Attention and a position-wise MLP, each on a residual branch."""
+    """Attention and a position-wise MLP, or a mixture of them, each on a residual branch."""
 
-    def __init__(self, dim: int, *, heads: int, hidden: int, dropout: float, norm: Norm, rngs: nnx.Rngs):
-        self.norm = norm
-        self.norm_attention = nnx.LayerNorm(dim, rngs=rngs)
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        norm: Norm,
+        activation: Gelu = "tanh",
+        epsilon: float = 1e-6,
+        experts: Experts | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.norm, self.activation = norm, activation
+        self.norm_attention = nnx.LayerNorm(dim, epsilon=epsilon, rngs=rngs)
         self.attention = MultiHeadAttention(dim, heads=heads, rngs=rngs)
-        self.norm_mlp = nnx.LayerNorm(dim, rngs=rngs)
-        self.up = nnx.Linear(dim, hidden, rngs=rngs)
-        self.down = nnx.Linear(hidden, dim, rngs=rngs)
+        self.norm_mlp = nnx.LayerNorm(dim, epsilon=epsilon, rngs=rngs)
+        if experts is None:
+            self.experts = None
+            self.up = nnx.Linear(dim, hidden, rngs=rngs)
+            self.down = nnx.Linear(hidden, dim, rngs=rngs)
+        else:
+            self.experts = experts.make(dim, hidden=hidden, activation=activation, rngs=rngs)
         self.dropout = Dropout(dropout)
 
     def __call__(
@@ -31,7 +49,11 @@ class Block(nnx.Module):
             return self.dropout(y, rngs=rngs)
 
         def mlp(y):
-            return self.down(drop(jax.nn.gelu(self.up(y))))
+            if self.experts is None:
+                return self.down(drop(gelu(self.up(y), kind=self.activation)))
+            # Every position sees itself unless it is padding.
+            where = None if mask is None else jnp.diagonal(mask, axis1=1, axis2=2)
+            return self.experts(y, where=where, training=rngs is not None)
 
         if self.norm == "pre":
             x = x + drop(self.attention(self.norm_attention(x), mask=mask))
@@ -50,14 +72,31 @@ class Transformer(nnx.Module):
         depth: int,
         heads: int,
         expand: int = 4,
+        hidden: int | None = None,
         dropout: float = 0.0,
         norm: Norm = "pre",
+        activation: Gelu = "tanh",
+        epsilon: float = 1e-6,
+        experts: Experts | None = None,
         rngs: nnx.Rngs,
     ):
-        self.blocks = nnx.List(
-            [Block(dim, heads=heads, hidden=expand * dim, dropout=dropout, norm=norm, rngs=rngs) for _ in range(depth)]
-        )
-        self.last = nnx.LayerNorm(dim, rngs=rngs) if norm == "pre" else None
+        """`hidden` is the width of the MLPs where it is not `expand` x `dim`."""
+
+        def block() -> Block:
+            return Block(
+                dim,
+                heads=heads,
+                hidden=hidden or expand * dim,
+                dropout=dropout,
+                norm=norm,
+                activation=activation,
+                epsilon=epsilon,
+                experts=experts,
+                rngs=rngs,
+            )
+
+        self.blocks = nnx.List([block() for _ in range(depth)])
+        self.last = nnx.LayerNorm(dim, epsilon=epsilon, rngs=rngs) if norm == "pre" else None
 
     def __call__(
         self,

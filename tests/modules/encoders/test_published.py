@@ -1,0 +1,116 @@
+"""Encoders with the weights of the reference libraries answer as those do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from data.features import Features, Image, Text
+from modules.content.image_text import ImageText
+from modules.encoders.bert import BERT
+from modules.encoders.clip import CLIPText, CLIPVision, SigLIPText, SigLIPVision
+from modules.encoders.efficientnet import EfficientNetLite
+from modules.encoders.vit import ViTBase
+from tests.modules.encoders.published import loaded, reference, write
+from train.pretrained import Pretrained
+
+TINY = {"dim": 16, "depth": 2, "heads": 4, "hidden": 24}
+TEXT = {**TINY, "vocabulary": 43, "positions": 12}
+LENGTH = np.array([12, 7, 3])
+BERTS = {"bert": BERT(**TEXT), "roberta": BERT(**TEXT, types=1, epsilon=1e-5)}
+
+
+def close(ours, theirs):
+    assert np.abs(theirs).max() > 0.1
+    np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
+
+
+def published(config, name, folder, **sizes):
+    start = Pretrained(path=write(name, folder=folder), layout=name)
+    return loaded(lambda: config.make(**sizes, rngs=nnx.Rngs(0)), start)
+
+
+def where():
+    return jnp.asarray(np.arange(12) < LENGTH[:, None])
+
+
+@pytest.mark.parametrize("name", BERTS)
+def test_bert(name, tmp_path):
+    theirs = reference(name)
+    model = published(BERTS[name], name, tmp_path, tokens=43, length=12)
+    states = jax.jit(lambda ids: model.states(ids, where=where()))(theirs["ids"])
+    held = np.asarray(where())[..., None]
+    close(np.where(held, states, 0), np.where(held, theirs["states"], 0))
+    mean = np.where(held, theirs["states"], 0).sum(1) / LENGTH[:, None]
+    close(jax.jit(lambda ids: model(ids, where=where()))(theirs["ids"]), mean)
+
+
+@pytest.mark.parametrize("pool", ["cls", "pooler"])
+def test_bert_by_its_first_token(pool, tmp_path):
+    theirs = reference("bert")
+    model = published(BERT(**TEXT, pool=pool), "bert", tmp_path, tokens=43, length=12)
+    some = where().at[2].set(False)
+    found = jax.jit(lambda ids: model(ids, where=some))(theirs["ids"])
+    close(found[:2], (theirs["pooled"] if pool == "pooler" else theirs["states"][:, 0])[:2])
+    np.testing.assert_array_equal(found[2], 0)  # an empty text
+
+
+def test_vit(tmp_path):
+    theirs = reference("vit")
+    model = published(ViTBase(**TINY, patch=8), "vit", tmp_path, shape=(24, 24, 3))
+    close(jax.jit(lambda images: model(images))(theirs["images"]), theirs["pooled"])
+
+
+def test_efficientnet_lite(tmp_path):
+    theirs = reference("efficientnet_lite")
+    model = published(EfficientNetLite(width=0.5, depth=1.1), "efficientnet_lite", tmp_path, shape=(64, 48, 3))
+    close(jax.jit(lambda images: model(images))(theirs["images"]), theirs["pooled"])
+
+
+FEATURES = Features(all=(Image(name="image", height=24, width=24), Text(name="title", tokens=43, length=12)))
+PAIRS = {
+    "clip": ImageText(dim=8, vision=CLIPVision(**TINY, patch=8), language=CLIPText(**TEXT)),
+    "siglip": ImageText(dim=None, vision=SigLIPVision(**TINY, patch=8), language=SigLIPText(**TEXT), bias=-10.0),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs(name, tmp_path):
+    theirs = reference(name)
+    model = published(PAIRS[name], name, tmp_path, features=FEATURES)
+    batch = {"image": theirs["images"], "title": theirs["ids"], "title/length": LENGTH}
+    outputs = jax.jit(lambda batch: model(batch))(batch)
+    close(outputs["item"], theirs["item"])
+    close(outputs["query"], theirs["query"])
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_one_tower_of_a_file_of_two(name, tmp_path):
+    path, theirs = write(name, folder=tmp_path), reference(name)
+    start = Pretrained(path=path, layout=f"{name}_vision")
+    vision = loaded(lambda: PAIRS[name].vision.make((24, 24, 3), rngs=nnx.Rngs(0)), start)
+    start = Pretrained(path=path, layout=f"{name}_text")
+    language = loaded(lambda: PAIRS[name].language.make(tokens=43, length=12, rngs=nnx.Rngs(0)), start)
+    if name == "siglip":
+        image = jax.jit(lambda x: vision(x))(theirs["images"])
+        close(image / np.linalg.norm(image, axis=1, keepdims=True), theirs["item"])
+    spoilt = np.where(np.arange(12) < LENGTH[:, None], theirs["ids"], 9)
+    read = jax.jit(lambda ids: language(ids, where=where()))
+    np.testing.assert_array_equal(read(theirs["ids"]), read(spoilt))
+
+
+@pytest.mark.parametrize("config", [BERT(**TEXT), CLIPText(**TEXT), SigLIPText(**TEXT)], ids=lambda c: type(c).__name__)
+def test_texts_that_the_weights_do_not_know_are_refused(config):
+    with pytest.raises(ValueError, match="the tokenizer has 50 tokens, the embedding of these weights 43 rows"):
+        config.make(tokens=50, length=12, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="up to 13 tokens, the weights positions for 12"):
+        config.make(tokens=43, length=13, rngs=nnx.Rngs(0))
+    shorter = config.make(tokens=43, length=5, rngs=nnx.Rngs(0))
+    ids, held = jnp.ones((2, 5), int), jnp.asarray([[True] * 5, [False] * 5])
+    np.testing.assert_array_equal(jax.jit(lambda: shorter(ids, where=held))()[1], 0)
+
+
+def test_vectors_without_a_common_width_need_a_projection():
+    with pytest.raises(ValueError, match="vectors of 16 and 64 share no space"):
+        ImageText(dim=None, vision=SigLIPVision(**TINY, patch=8)).make(FEATURES, rngs=nnx.Rngs(0))
