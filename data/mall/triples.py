@@ -39,8 +39,8 @@ class MallTriples(SourceConfig):
     split: TripleSplit = "train"
     frames: int = chz.field(default=4, doc="of each clip, at the centres of equal parts")
     draws: int = chz.field(default=4, doc="training rows of a product in one pass, each drawn anew")
-    speech: Literal["none", "raw", "clean"] = chz.field(
-        default="none", doc="what videos and live streams have beside their frames"
+    asr: Literal["none", "raw", "clean"] = chz.field(
+        default="none", doc="recognised speech of videos and live streams, beside their frames"
     )
     cleaner: SpeechCleaner = chz.field(default_factory=KeepCatalogue, blueprint_unspecified=KeepCatalogue)
     silent: float = chz.field(default=0.1, doc="share of clips in which nobody speaks")
@@ -55,8 +55,8 @@ class Triples:
         clip = Image(name="frame", role="item", height=SIDE, width=SIDE)
         declared: tuple = view_features(mall, views=("image", "title"))
         declared += tuple(Sequence(name=kind, role="item", of=clip, length=config.frames) for kind in CLIPS)
-        if config.speech != "none":
-            tokens, length = lexicon(mall).tokens, CLEANED if config.speech == "clean" else LENGTH
+        if config.asr != "none":
+            tokens, length = lexicon(mall).tokens, CLEANED if config.asr == "clean" else LENGTH
             declared += tuple(Text(name=f"{kind}_text", role="item", tokens=tokens, length=length) for kind in CLIPS)
         self.features = Features(all=(*declared, Label(name="spu", type="class")))
         self._spu, self._listings = _rows(config)
@@ -74,8 +74,8 @@ class Triples:
         for kind, items in zip(CLIPS, listings.T[1:], strict=True):
             rows[kind] = _clips(mall, kind=kind, frames=config.frames)[items]
             rows[f"{kind}/length"] = np.full(len(items), config.frames, np.int32)
-            if config.speech != "none":
-                cleaner = config.cleaner if config.speech == "clean" else None
+            if config.asr != "none":
+                cleaner = config.cleaner if config.asr == "clean" else None
                 said, count = _texts(mall, kind=kind, cleaner=cleaner, silent=config.silent)
                 rows[f"{kind}_text"], rows[f"{kind}_text/length"] = said[items], count[items]
         return {**rows, "spu": self._spu[indices].astype(np.int32)}

@@ -170,15 +170,15 @@ def _logits(
 
 def _outside(
     query: Side, bank: Outside | None, *, scale, duplicate: float | None
-) -> list[tuple[Float[Array, "q k"], Bool[Array, "q k"]]]:
+) -> list[tuple[Float[Array, "q _"], Bool[Array, "q _"]]]:
     """Logits of the negatives beyond the batch, and which count."""
     found = []
     for these in (query.extra, bank):
-        if these is not None:
+        if these is not None and these.x.shape[-2]:
             letters = "qd,qkd->qk" if these.x.ndim == 3 else "qd,kd->qk"
             logits = scale * jnp.einsum(letters, query.x, these.x, preferred_element_type=jnp.float32)
             where = jnp.ones(these.x.shape[:-1], bool) if these.where is None else these.where
-            allowed = jnp.broadcast_to(where.reshape(-1, where.shape[-1]), logits.shape)
+            allowed = jnp.broadcast_to(where if where.ndim == 2 else where[None], logits.shape)
             if query.twin is not None:
                 allowed = allowed & (jnp.einsum(letters, query.twin, _direction(these.x)) <= duplicate)
             found.append((logits, allowed))
@@ -197,7 +197,7 @@ def _sum(loss: Float[Array, "n"], known: Bool[Array, "n"] | None) -> Float[Array
     return jnp.sum(loss if known is None else jnp.where(known, loss, 0.0))
 
 
-def _count(x: Float[Array, "n d"], known: Bool[Array, "n"] | None) -> Float[Array, ""] | int:
+def _count(x: Float[Array, "n d"], known: Bool[Array, "n"] | None) -> Int[Array, ""] | int:
     """Rows that count; of a batch without any the loss is 0."""
     return x.shape[0] if known is None else jnp.maximum(known.sum(), 1)
 

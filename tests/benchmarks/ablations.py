@@ -140,6 +140,43 @@ ABLATIONS = {
         "image_text_mall",
         "image_text_mall task.label=None",
     ),
+    "cope": Ablation(
+        "losses across domains find the page of a live stream",
+        "test/live-page/recall@1",
+        "cope_mall",
+        "cope_mall task.cross=0",
+    ),
+    "cope_messages": Ablation(
+        "frames that hear of each other see past those that show something else",
+        "test/page-live/recall@1",
+        "cope_mall",
+        "cope_mall model.frames.messages=False",
+    ),
+    "cope_classes": Ablation(
+        "a large-margin classifier of products helps on those seen",
+        "seen/page-live/recall@1",
+        "cope_mall",
+        "cope_mall task.classify=0",
+    ),
+    "cope_classes_unseen": Ablation(
+        "and costs those not seen no more than a point",
+        "test/page-live/recall@1",
+        "cope_mall",
+        "cope_mall task.classify=0",
+        within=0.01,
+    ),
+    "cope_speech": Ablation(
+        "cleaned speech adds to frames",
+        "test/video-page/recall@1",
+        "cope_speech_mall ...cleaner.error=0.1",
+        "cope_mall",
+    ),
+    "cope_cleaned": Ablation(
+        "speech helps more once a cleaner has been over it",
+        "test/video-page/recall@1",
+        "cope_speech_mall ...cleaner.error=0.1",
+        "cope_speech_mall ...asr=raw",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ def rows_of(split):
 
 
 def test_rows_are_as_declared():
-    source = MallTriples(mall=MALL, speech="clean", frames=2).make()
+    source = MallTriples(mall=MALL, asr="clean", frames=2).make()
     rows = source.take(np.array([0, len(source) - 1, 0]))
     declared = source.features.arrays()
     assert set(rows) == set(declared)
@@ -51,7 +51,7 @@ def test_splits_share_no_product_and_seen_ones_no_listing():
 
 @pytest.fixture(scope="module")
 def said():
-    sources = {kind: MallTriples(mall=MALL, speech=kind, silent=0.3).make() for kind in ("raw", "clean")}
+    sources = {kind: MallTriples(mall=MALL, asr=kind, silent=0.3).make() for kind in ("raw", "clean")}
     return {kind: source.take(np.arange(60)) for kind, source in sources.items()}
 
 
@@ -67,6 +67,6 @@ def test_cleaned_speech_is_what_describes_products(said):
 
 
 def test_a_cleaner_that_errs_lets_chatter_through():
-    source = MallTriples(mall=MALL, speech="clean", cleaner=KeepCatalogue(error=0.1)).make()
+    source = MallTriples(mall=MALL, asr="clean", cleaner=KeepCatalogue(error=0.1)).make()
     tokens = source.take(np.arange(60))["video_text"]
     assert 0.05 < (lexicon(MALL).means(tokens[tokens > 0], kind="chatter") >= 0).mean() < 0.7
