@@ -2,6 +2,7 @@
 python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py
 python -m data tokens PATH --columns title --size 8000 --target DIR/title.json    a tokenizer of one's own texts
 python -m data convert FILE.csv OUT.parquet           CSV to Parquet, malformed lines counted and named
+python -m data spu ITEMS.parquet --output SPU.parquet [--previous YESTERDAY.parquet]    which listings are one product
 python -m data build NAME --manual DIR --out DIR      one public data set from the files its owner publishes
 python -m data build --list                           the data sets known, whose they are and their configs
 python -m data build mall --folder DIR [a=b ...]      the simulated mall
@@ -36,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True, metavar="stats | vocab | tokens | convert | build | show")
+    commands = parser.add_subparsers(required=True, metavar="stats | vocab | tokens | convert | spu | build | show")
     stats = commands.add_parser("stats", help="print a proposed feature file")
     stats.add_argument("path")
     stats.add_argument("--label", help="label column, where its name does not say so")
@@ -62,6 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--key", help="column whose values must differ; later rows are set aside")
     convert.add_argument("--max-rejects", type=float, default=0.01)
     convert.set_defaults(run=_convert)
+    spu = commands.add_parser("spu", help="find the listings of one product")
+    spu.add_argument("path", help="Parquet or Arrow file with id, category, brand and title of each listing")
+    spu.add_argument("--output", required=True, help="Parquet file to write: id, spu")
+    spu.add_argument("--previous", help="what this command wrote the day before, whose numbers stay")
+    spu.add_argument("--threshold", type=float, default=0.9, help="cosine from which listings are one product")
+    spu.add_argument("--vector", help="column of content vectors, half of the comparison")
+    spu.add_argument("--attributes", nargs="*", default=(), help="columns that must not differ where both are given")
+    for name in ("id", "category", "brand", "title"):
+        spu.add_argument(f"--{name}", default=name, help=f"column of the {name}, where it has another name")
+    spu.set_defaults(run=_spu)
     build = commands.add_parser("build", help="build a data set")
     build.add_argument("name", nargs="?")
     build.add_argument("--list", action="store_true", help="name the data sets and leave")
@@ -125,6 +136,21 @@ def _convert(arguments: argparse.Namespace) -> None:
     )
     for line in [*rejects.summary(), *rejects.first()]:
         print(line)
+
+
+def _spu(arguments: argparse.Namespace) -> None:
+    from data.spu import Columns, build
+
+    named = {name: getattr(arguments, name) for name in ("id", "category", "brand", "title", "vector")}
+    counted = build(
+        Path(arguments.path),
+        columns=Columns(**named, attributes=tuple(arguments.attributes)),
+        output=Path(arguments.output),
+        previous=Path(arguments.previous) if arguments.previous else None,
+        threshold=arguments.threshold,
+    )
+    for name, count in counted.items():
+        print(f"{name.replace('_', ' ')}: {count:,}")
 
 
 def _build(arguments: argparse.Namespace) -> None:
