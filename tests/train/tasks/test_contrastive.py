@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from data.errors import UserError
-from modules.losses.contrastive import sigmoid_contrastive, softmax_contrastive
-from train.tasks.contrastive import Contrastive, InBatchSoftmax
+from modules.losses.contrastive import Outside, sigmoid_contrastive, softmax_contrastive
+from train.tasks.contrastive import Contrastive, DistinctContrastive, InBatchSoftmax
 
 N, D = 6, 4
 
@@ -39,6 +39,18 @@ def test_in_batch_softmax_masks_equal_items_and_takes_off_logq(sides, rng):
     same = np.asarray(batch["item"])[:, None] == np.asarray(batch["item"])[None]
     mass = np.where(same & ~np.eye(N, dtype=bool), 0, np.exp(logits)).sum(1)
     assert float(loss) == pytest.approx((np.log(mass) - np.diag(logits)).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["softmax", "sigmoid"])
+def test_further_negatives_are_the_models_and_duplicates_the_tasks(sides, rng, objective):
+    hard, bank = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((N, 2, D), (3, D)))
+    filled, twice = jnp.arange(3) < 2, sides["item"].at[1].set(2 * sides["item"][0])
+    outputs = {"query": sides["query"], "item": twice, "negatives": hard, "bank": bank, "bank/known": filled}
+    loss, _ = DistinctContrastive(objective=objective, temperature=0.5).loss(outputs, {})
+    beyond = {"negatives": Outside(hard), "bank": Outside(bank, filled), "duplicate": 0.99, "scale": 2.0}
+    function = softmax_contrastive if objective == "softmax" else sigmoid_contrastive
+    assert float(loss) == pytest.approx(float(function(sides["query"], twice, **beyond)), rel=1e-6)
+    assert float(loss) != pytest.approx(float(function(sides["query"], twice, scale=2.0)), rel=1e-3)
 
 
 def test_one_side_can_be_predicted_but_not_trained(sides):
