@@ -162,14 +162,17 @@ class Optimizer:
             )
         return {path: strength for path, strength in found.items() if strength}
 
-    def make(self, params: Params, *, steps: int) -> optax.GradientTransformation:
-        """Updates of the dense parameters. Clipping is the caller's, who alone sees the row gradients too."""
-        if not self.rows:
-            self.lr_scales(params)
+    def make(self, params: Params, *, steps: int, among: Params | None = None) -> optax.GradientTransformation:
+        """Updates of the dense parameters; `among` are all, by which patterns are checked.
+
+        Clipping is the caller's, who alone sees the row gradients too.
+        """
+        if among is not None or not self.rows:
+            self.lr_scales(among or params)
         factors = {path: self._factor(path) for path in params}
         parts = [self._direction()]
         if self.weight_decay:
-            decayed = set(_matching(self.decay, params, field="optimizer.decay"))
+            decayed = set(_matching(self.decay, among or params, field="optimizer.decay"))
             parts.append(optax.add_decayed_weights(self.weight_decay, mask={p: p in decayed for p in params}))
         if self.algorithm == "lamb":
             parts.append(optax.scale_by_trust_ratio())

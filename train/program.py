@@ -46,13 +46,12 @@ class Program:
                 node.set_metadata(path=name_of(path))
         self._graph, self._params, self._stats = split(abstract)
         shapes = values_of(self._params)
-        self.row_tables = frozenset(self.optimizer.row_params(shapes))
-        self.tx = self.optimizer.make(
-            {p: s for p, s in shapes.items() if p not in self.row_tables}, steps=experiment.steps
-        )
-        self._schedule = self.optimizer.schedule(experiment.steps)
         self._row_lr = self.optimizer.lr_scales(shapes)
-        self._l2 = self.optimizer.l2_of(shapes)
+        self.frozen = frozenset(path for path, factor in self._row_lr.items() if not factor)
+        self.row_tables = frozenset(self.optimizer.row_params(shapes)) - self.frozen
+        self.tx = self.optimizer.make(self._dense(shapes), steps=experiment.steps, among=shapes)
+        self._schedule = self.optimizer.schedule(experiment.steps)
+        self._l2 = {path: s for path, s in self.optimizer.l2_of(shapes).items() if path not in self.frozen}
         held = experiment.held_out
         self._held_out = frozenset() if held is None else held.chosen(shapes, tables=self.row_tables)
         self.abstract_state: State = jax.eval_shape(self._init, jax.random.key_data(jax.random.key(0)))
@@ -114,7 +113,7 @@ class Program:
         model = self.experiment.model.make(self.features, rngs=nnx.Rngs(init_key))
         _, parameters, stats = split(model)
         params = values_of(parameters)
-        dense = {path: p for path, p in params.items() if path not in self.row_tables}
+        dense = self._dense(params)
         return {
             "step": jnp.zeros((), jnp.int32),
             "key": jax.random.key_data(run_key),
@@ -125,6 +124,10 @@ class Program:
             "ema": dict(dense) if self.optimizer.ema is not None else {},
             **({"lr_scale": jnp.ones(())} if self.experiment.plateau is not None else {}),
         }
+
+    def _dense(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Those that get a gradient as a whole: neither frozen nor row-sparse."""
+        return {path: p for path, p in params.items() if path not in self.row_tables | self.frozen}
 
     # -- forward -------------------------------------------------------------------------------------------
 
@@ -160,13 +163,13 @@ class Program:
             factor = jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
             grads = jax.tree.map(lambda g: g * factor, grads)
             merged = {path: m.scaled(factor) for path, m in merged.items()}
-        dense = {path: p for path, p in state["params"].items() if path not in self.row_tables}
+        dense = self._dense(state["params"])
         updates, opt = self.tx.update(grads, state["opt"], dense)
         lr = self._schedule(state["step"])
         if "lr_scale" in state:
             # Every chain ends with the learning rate, decay included, so that this scales just that.
             lr, updates = lr * state["lr_scale"], jax.tree.map(lambda u: u * state["lr_scale"], updates)
-        params, rows = dict(optax.apply_updates(dense, updates)), {}
+        params, rows = {**state["params"], **optax.apply_updates(dense, updates)}, {}
         ema = self._average(state["ema"], params)
         for path, row_grads in merged.items():
             params[path], rows[path] = self.optimizer.row_rule.update(
@@ -208,11 +211,10 @@ class Program:
             carry = (jax.tree.map(jnp.add, grads, new), stats, index + 1)
             return carry, ({str(i): read[1:] for i, read in enumerate(reads)}, logs)
 
-        dense = {path: p for path, p in state["params"].items() if path not in self.row_tables}
         paths = [
             path for path, _ in self._record(state["params"], state["stats"], {n: a[0] for n, a in micro.items()}, key)
         ]
-        zero = (jax.tree.map(jnp.zeros_like, dense), state["stats"], 0)
+        zero = (jax.tree.map(jnp.zeros_like, self._dense(state["params"])), state["stats"], 0)
         (grads, stats, _), (stacked, logs) = jax.lax.scan(body, zero, (micro, cached))
         share = parts if cached is None else 1
         grads = jax.tree.map(lambda g: g / share, grads)
@@ -275,13 +277,13 @@ class Program:
         params = state["params"]
         recorded = self._record(params, stats, batch, key)
         rows = [self.optimizer.row_rule.read(params[path], state["rows"][path], ids) for path, ids in recorded]
-        return recorded, {path: p for path, p in params.items() if path not in self.row_tables}, rows
+        return recorded, self._dense(params), rows
 
     def _forward_read(self, params, dense, rows, stats, batch: Batch, key) -> tuple[Outputs, dict]:
         """As `_forward`, with `rows` in place of what is read of the row-sparse tables."""
         absent = {path: Absent(params[path], path) for path in self.row_tables}
         with use_tape(RowTape(self.row_tables, rows=_cast(rows, dtype=jnp.dtype(self.experiment.precision)))):
-            return self._forward({**dense, **absent}, stats, batch, key)
+            return self._forward({**params, **dense, **absent}, stats, batch, key)
 
     def occurrences(self, params, stats, batch: Batch, key) -> Reads:
         """As `_record`, with ids past the table where it is padding that is read."""
