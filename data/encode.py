@@ -311,12 +311,21 @@ class _Job:
         return {feature.name: array, f"{feature.name}/length": lengths.astype(np.int32)}
 
     def _tokens(self, values: pa.Array, feature) -> pa.Array:
+        from data.tokenizer import cut  # 30 ms, and only texts need it
+
         tokenizer = self.vocabularies.tokenizer(feature.tokenizer)
+        if (size := tokenizer.get_vocab_size()) > feature.tokens:
+            raise UserError(
+                f"tokenizer {feature.tokenizer!r} has {size} tokens, but {feature.name!r} declares {feature.tokens}"
+            )
         most = 32 * feature.length  # no word is that long: a book in a title must not cost a book's time
         long = int(pc.sum(pc.greater(pc.utf8_length(values), most)).as_py() or 0)
         self.rejects.note(field=feature.name, why=f"longer than {most} characters, cut before tokenising", count=long)
         texts = pc.fill_null(pc.utf8_slice_codeunits(values, 0, most) if long else values, "").to_pylist()
-        ids = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=True)]
+        found = tokenizer.encode_batch(texts, add_special_tokens=True)
+        ids = [cut(encoding, length=feature.length) for encoding in found]
+        shorter = sum(len(some) < len(encoding) for some, encoding in zip(ids, found, strict=True))
+        self.rejects.note(field=feature.name, why=f"longer than {feature.length} tokens, cut", count=shorter)
         offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
         flat = np.fromiter((token for row in ids for token in row), np.int64, count=int(offsets[-1]))
         return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))

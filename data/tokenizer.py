@@ -1,11 +1,12 @@
-"""A tokenizer of one's own titles: byte-level BPE, where token 0 is padding."""
+"""Tokenizers: one of one's own titles, byte-level BPE where token 0 is padding; or the one that came with weights."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.compute as pc
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from data.arrow_file import batches
 from data.columns import column, is_text
@@ -14,6 +15,48 @@ from data.parquet import check_schemas, expand, opened
 
 LONGEST = 1000
 """Characters of a text that are learned from."""
+
+
+def load(path: str | os.PathLike) -> Tokenizer:
+    """A `tokenizer.json`, or the `vocab.txt` of BERT's family; neither pads nor cuts."""
+    path = Path(path)
+    with path.open("rb") as file:
+        whole = file.read(1) == b"{"
+    try:
+        tokenizer = Tokenizer.from_file(str(path)) if whole else word_pieces(path)
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"{path} is no tokenizer ({error}); give a tokenizer.json or a vocab.txt") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def word_pieces(path: Path) -> Tokenizer:
+    """BERT's tokenizer from its vocabulary, a word piece a line; lower case unless the file beside it says not."""
+    words = path.read_text(encoding="utf-8").splitlines()
+    vocabulary = {word: index for index, word in enumerate(words)}
+    if absent := [word for word in ("[UNK]", "[CLS]", "[SEP]") if word not in vocabulary]:
+        raise ValueError(f"{', '.join(absent)} not among its {len(words)} lines")
+    config = path.with_name("tokenizer_config.json")
+    lower = json.loads(config.read_text()).get("do_lower_case", True) if config.is_file() else True
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lower)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    ends = [(word, vocabulary[word]) for word in ("[SEP]", "[CLS]")]
+    tokenizer.post_processor = processors.BertProcessing(*ends)
+    return tokenizer
+
+
+def cut(encoding: Encoding, *, length: int) -> list[int]:
+    """The ids; where they are more than `length` and end in special tokens, the first and those."""
+    ids = encoding.ids
+    if len(ids) <= length:
+        return ids
+    ending = 0
+    while ending < length and encoding.special_tokens_mask[-1 - ending]:
+        ending += 1
+    return ids[: length - ending] + ids[len(ids) - ending :] if ending else ids
 
 
 def learn(

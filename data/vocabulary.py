@@ -139,17 +139,14 @@ class Vocabularies(Mapping[str, Vocabulary]):
 
     def tokenizer(self, name: str):
         """The tokenizer file `name` of the folder, or at that path."""
-        from tokenizers import Tokenizer  # 30 ms, and only texts need it
+        from data.tokenizer import load  # 30 ms, and only texts need it
 
         if name not in self._tokenizers:
             paths = [Path(name)] if self.folder is None else [self.folder / name, Path(name)]
             path = next((p for p in paths if p.is_file()), None)
             if path is None:
                 raise UserError(f"no tokenizer file {name!r}; looked at {', '.join(map(str, paths))}")
-            tokenizer = Tokenizer.from_file(str(path))
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
-            self._tokenizers[name] = tokenizer
+            self._tokenizers[name] = load(path)
         return self._tokenizers[name]
 
     def save(self, folder: str | os.PathLike) -> None:

@@ -7,7 +7,7 @@ from data.__main__ import main
 from data.errors import UserError
 from data.features import Features, Text
 from data.parquet import Parquet
-from data.tokenizer import learn
+from data.tokenizer import learn, load
 
 
 @pytest.fixture
@@ -39,3 +39,48 @@ def test_what_cannot_be_learned_is_named(titles):
         learn(str(titles), columns=("title",), size=200, target=titles / "t.json")
     with pytest.raises(UserError, match="did you mean 'title'"):
         learn(str(titles), columns=("titel",), size=300, target=titles / "t.json")
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "shoe", "##s", "blau"]
+
+
+@pytest.fixture
+def pieces(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    return tmp_path
+
+
+def test_a_tokenizer_that_came_with_weights_is_read_from_either_file(pieces):
+    tokenizer = load(pieces / "vocab.txt")
+    assert tokenizer.encode("Red SHOES, hat").tokens == ["[CLS]", "red", "shoe", "##s", "[UNK]", "[UNK]", "[SEP]"]
+    tokenizer.enable_padding(length=9)
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(pieces / "tokenizer.json"))
+    again = load(pieces / "tokenizer.json")
+    assert again.encode("red shoes blau red").ids == [2, 4, 5, 6, 7, 4, 3]  # no padding, nothing cut
+    (pieces / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert load(pieces / "vocab.txt").encode("Red").tokens == ["[CLS]", "[UNK]", "[SEP]"]
+
+
+def test_what_is_no_tokenizer_is_named(pieces):
+    (pieces / "vocab.txt").write_text("red\nshoe\n")
+    with pytest.raises(UserError, match=r"vocab\.txt is no tokenizer .*\[CLS\], \[SEP\] not among its 2 lines"):
+        load(pieces / "vocab.txt")
+    (pieces / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match=r"tokenizer\.json is no tokenizer"):
+        load(pieces / "tokenizer.json")
+
+
+def test_a_long_text_keeps_the_token_that_ends_it(pieces):
+    pq.write_table(pa.table({"title": ["red", "red red shoe blau", None]}), pieces / "a.parquet")
+    feature = Text(name="title", tokens=8, length=4, tokenizer="vocab.txt")
+    source = Parquet(path=str(pieces / "a.parquet"), features=Features(all=(feature,)), vocabularies=str(pieces)).make()
+    np.testing.assert_array_equal(source.columns["title"], [[2, 4, 3, 0], [2, 4, 4, 3], [2, 3, 0, 0]])
+    assert source.rejects.notes["title", "longer than 4 tokens, cut"] == 1
+
+
+def test_a_tokenizer_larger_than_its_feature_is_refused(pieces):
+    pq.write_table(pa.table({"title": ["red"]}), pieces / "a.parquet")
+    features = Features(all=(Text(name="title", tokens=7, length=4, tokenizer="vocab.txt"),))
+    with pytest.raises(UserError, match=r"tokenizer 'vocab\.txt' has 8 tokens, but 'title' declares 7"):
+        Parquet(path=str(pieces / "a.parquet"), features=features, vocabularies=str(pieces)).make()
