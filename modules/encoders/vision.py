@@ -131,7 +131,7 @@ class ViTEncoder(Encoder):
             x = keep_some(x, count=max(round(x.shape[1] * (1 - self.drop_patches)), 1), rngs=rngs)
         for before in (self.registers, self.cls):
             if before is not None:
-                x = jnp.concatenate([jnp.broadcast_to(before[...][None], (len(x), *before.shape)), x], axis=1)
+                x = jnp.concatenate([jnp.broadcast_to(before[...][None], (x.shape[0], *before.shape)), x], axis=1)
         x = self.dropout(x if self.first is None else self.first(x), rngs=rngs)
         return self.transformer(x, rngs=rngs)
 
