@@ -49,7 +49,7 @@ class FramesEncoder(nnx.Module):
 
     def image(self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b d"]:
         """A picture is a clip of one frame."""
-        return self(images[:, None], where=jnp.ones((len(images), 1), bool), rngs=rngs)
+        return self(images[:, None], where=jnp.ones((images.shape[0], 1), bool), rngs=rngs)
 
     def __call__(
         self, clips: UInt8[Array, "b f h w c"], *, where: Bool[Array, "b f"], rngs: nnx.Rngs | None = None
@@ -76,17 +76,17 @@ class FramesEncoder(nnx.Module):
             if not self.messages:
                 x = block(x, mask=None, rngs=rngs)
                 continue
-            message = self.messages[number](x[:, 0].reshape(*clip, -1), mask=mask).reshape(-1, 1, self.width)
+            message = self.messages[number](x[:, 0].reshape(*clip, self.width), mask=mask).reshape(-1, 1, self.width)
             # The frame's tokens read the message; the message itself goes no further.
             x = block(jnp.concatenate([x, message], axis=1), mask=None, rngs=rngs)[:, :-1]
-        return self.vit.transformer.last(x[:, 0]).reshape(*clip, -1)
+        return self.vit.transformer.last(x[:, 0]).reshape(*clip, self.width)
 
     def _tokens(self, images: UInt8[Array, "n h w c"], *, rngs: nnx.Rngs | None) -> Float[Array, "n t d"]:
         vit = self.vit
         x = vit.patches(to_unit(images, dtype=vit.patches.positions.dtype, details=vit.details))
         for before in (vit.registers, vit.cls):
             if before is not None:
-                x = jnp.concatenate([jnp.broadcast_to(before[...][None], (len(x), *before.shape)), x], axis=1)
+                x = jnp.concatenate([jnp.broadcast_to(before[...][None], (x.shape[0], *before.shape)), x], axis=1)
         return vit.dropout(x if vit.first is None else vit.first(x), rngs=rngs)
 
 
