@@ -17,7 +17,7 @@ from train.tasks.base import Logs
 Cotangents = dict[str, jax.Array]
 """Gradients of the loss by each floating output, stacked by part."""
 
-Forward = Callable[[Batch, dict, jax.Array], tuple[Outputs, dict]]
+Forward = Callable[[Batch, dict, jax.Array | int], tuple[Outputs, dict]]
 """(part, statistics, number of the part) to outputs and new statistics."""
 
 
