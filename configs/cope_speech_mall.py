@@ -11,14 +11,14 @@ of the clips nobody speaks. Figures: README, table of systems.
 import chz
 
 from configs import cope_mall
-from data.mall.triples import MallTriples
+from data.sources import SourceConfig
 from train.experiment import Experiment
 
 
 def get_config() -> Experiment:
     base = cope_mall.get_config()
 
-    def heard(source: MallTriples) -> MallTriples:
+    def heard(source: SourceConfig) -> SourceConfig:
         return chz.replace(source, asr="clean")
 
     return chz.replace(

@@ -162,7 +162,7 @@ def _logits(
         counts = query.known[:, None] & item.known[None]
     if query.label is not None and item.label is not None:
         same = same | (counts & (query.label[:, None] == item.label[None]))
-    if query.twin is not None:
+    if query.twin is not None and duplicate is not None:
         counts &= jnp.einsum("qd,id->qi", query.twin, _direction(item.x)) <= duplicate
     # A pair counts even if it is unknown, so that no softmax is empty; its row is left out of the sum.
     return (logits, same, counts | same) if positives == "all" else (logits, pair, (counts & ~same) | pair)
@@ -179,7 +179,7 @@ def _outside(
             logits = scale * jnp.einsum(letters, query.x, these.x, preferred_element_type=jnp.float32)
             where = jnp.ones(these.x.shape[:-1], bool) if these.where is None else these.where
             allowed = jnp.broadcast_to(where if where.ndim == 2 else where[None], logits.shape)
-            if query.twin is not None:
+            if query.twin is not None and duplicate is not None:
                 allowed = allowed & (jnp.einsum(letters, query.twin, _direction(these.x)) <= duplicate)
             found.append((logits, allowed))
     return found
