@@ -2,9 +2,12 @@
 
 In an environment with torch, transformers and timm, which the project itself never imports:
 
-    python tests/modules/encoders/make_reference.py
+    python tests/modules/encoders/make_reference.py [minilm FOLDER]
+
+With the folder of all-MiniLM-L6-v2 it writes what those real weights answer, and nothing else.
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -90,6 +93,17 @@ def main() -> None:
     write("efficientnet_lite", lite, images=large, pooled=pooled)
 
 
+def minilm(folder: str) -> None:
+    """Titles of a shop, by the tokenizer and the weights of the folder, mean over the tokens."""
+    titles = ["Nike Air Max 90, white", "red summer dress with flowers", "iPhone 15 case (leather)", ""]
+    tokenizer, model = hf.AutoTokenizer.from_pretrained(folder), hf.BertModel.from_pretrained(folder).eval()
+    batch = tokenizer(titles, padding=True, return_tensors="pt")
+    states, mask = model(**batch).last_hidden_state, batch["attention_mask"]
+    pooled = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    ids, lengths = batch["input_ids"].numpy(), mask.sum(1).numpy()
+    np.savez_compressed(FOLDER / "minilm.npz", titles=np.array(titles), ids=ids, lengths=lengths, pooled=pooled.numpy())
+
+
 def filled(model: torch.nn.Module) -> torch.nn.Module:
     """The model with weights by the names that its file has, which are not always those of its modules."""
     state = model.state_dict()
@@ -129,4 +143,4 @@ def write(name: str, model: torch.nn.Module, **arrays) -> None:
 
 if __name__ == "__main__":
     with torch.no_grad():
-        main()
+        minilm(sys.argv[2]) if sys.argv[1:2] == ["minilm"] else main()
