@@ -13,6 +13,7 @@ from jax.sharding import AxisType
 from data.errors import UserError
 from data.features import Features
 from data.sources import Source, SourceConfig
+from modules.layers.lora import LoRA
 from serve.artifact import VOCABULARIES
 from serve.files import digest, read_json
 from serve.forward import Forward
@@ -21,6 +22,7 @@ from serve.signature import Step
 from train.calibration import Calibration
 from train.checkpoint import load_weights, sound_step
 from train.experiment import Experiment, load_experiment
+from train.optim import Optimizer
 from train.program import Program
 from train.snapshot import fingerprint, load
 from train.workdir import CHECKPOINTS, CONFIG, FEATURES
@@ -70,7 +72,8 @@ class Trained(Served):
         self.step = sound_step(workdir / CHECKPOINTS, step=step)
         stored = load_weights(workdir / CHECKPOINTS, step=self.step)
         program = Program(experiment, features=features, mesh=_one_device())
-        super().__init__(program, weights=program.weights(stored))
+        program, weights = merged(program, program.weights(stored))
+        super().__init__(program, weights=weights)
         self.config = fingerprint(read_json(workdir / CONFIG))
 
     @property
@@ -86,6 +89,17 @@ class Trained(Served):
 
     def named_source(self, name: str) -> SourceConfig:
         return declared_source(self.experiment, name=name, workdir=self.path)
+
+
+def merged(program: Program, weights: Mapping[str, Mapping[str, Any]]) -> tuple[Program, Mapping[str, Any]]:
+    """A model that was trained through adapters as the model itself, with their products in its kernels."""
+    experiment = program.experiment
+    if not isinstance(experiment.model, LoRA):
+        return program, weights
+    params = experiment.model.merged(weights["params"])
+    # The optimizer's patterns may name adapters.
+    plain = chz.replace(experiment, model=experiment.model.model, optimizer=Optimizer())
+    return merged(Program(plain, features=program.features, mesh=program.mesh), {**weights, "params": params})
 
 
 def declared_source(experiment: Experiment, *, name: str, workdir: Path) -> SourceConfig:
