@@ -22,7 +22,6 @@ from serve.signature import Step
 from train.calibration import Calibration
 from train.checkpoint import load_weights, sound_step
 from train.experiment import Experiment, load_experiment
-from train.optim import Optimizer
 from train.program import Program
 from train.snapshot import fingerprint, load
 from train.workdir import CHECKPOINTS, CONFIG, FEATURES
@@ -97,8 +96,8 @@ def merged(program: Program, weights: Mapping[str, Mapping[str, Any]]) -> tuple[
     if not isinstance(experiment.model, LoRA):
         return program, weights
     params = experiment.model.merged(weights["params"])
-    # The optimizer's patterns may name adapters.
-    plain = chz.replace(experiment, model=experiment.model.model, optimizer=Optimizer())
+    # A plain optimizer, since patterns of this one may name adapters.
+    plain = chz.replace(experiment, model=experiment.model.model, optimizer=type(experiment.optimizer)())
     return merged(Program(plain, features=program.features, mesh=program.mesh), {**weights, "params": params})
 
 
