@@ -87,11 +87,7 @@ class InitFrom(Start):
     def _check(self) -> None:
         if isinstance(self.step, str) and self.step not in ("best", "latest"):
             raise ValueError(f"init_from.step is {self.step!r}; give best, latest or a number")
-        for regex in (*(regex for regex, _ in self.rename), self.include, self.exclude or ""):
-            try:
-                re.compile(regex)
-            except re.error as error:
-                raise ValueError(f"init_from: {regex!r} is not a regular expression ({error})") from None
+        check_regexes(*(regex for regex, _ in self.rename), self.include, self.exclude or "")
 
     @property
     def origin(self) -> str:
@@ -179,3 +175,11 @@ def placed(value: np.ndarray, *, like: jax.Array) -> jax.Array:
 def _first_rows(value: np.ndarray, *, like: jax.Array) -> jax.Array:
     put = jax.jit(lambda old, rows: old.at[: len(rows)].set(rows.astype(old.dtype)), out_shardings=like.sharding)
     return put(like, np.asarray(value))
+
+
+def check_regexes(*regexes: str) -> None:
+    for regex in regexes:
+        try:
+            re.compile(regex)
+        except re.error as error:
+            raise ValueError(f"init_from: {regex!r} is not a regular expression ({error})") from None

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from data.errors import UserError
 from modules.layers.embedding import ROW_MULTIPLE
 from modules.layers.patches import Grid, resize_grid
-from train.init_from import STATS, LoadReport, Start, placed
+from train.init_from import STATS, LoadReport, Start, check_regexes, placed
 from train.layouts import LAYOUTS, Layout, Rule
 
 
@@ -42,11 +42,7 @@ class Pretrained(Start):
         if self.layout not in LAYOUTS:
             near = get_close_matches(self.layout, LAYOUTS, n=1, cutoff=0.0)
             raise ValueError(f"init_from.layout is {self.layout!r}; did you mean {near[0]!r}? There are {[*LAYOUTS]}")
-        for regex in (self.fresh, self.ignore or ""):
-            try:
-                re.compile(regex)
-            except re.error as error:
-                raise ValueError(f"init_from: {regex!r} is not a regular expression ({error})") from None
+        check_regexes(self.fresh, self.ignore or "")
 
     @property
     def origin(self) -> str:

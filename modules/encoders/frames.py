@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
-from modules.encoders.vision import ViT, to_unit
+from modules.encoders.vision import ViT
 from modules.layers.attention import MultiHeadAttention, visible
 from modules.layers.positions import mean_valid
 from modules.layers.transformer import Transformer
@@ -70,7 +70,7 @@ class FramesEncoder(nnx.Module):
     ) -> Float[Array, "b f d"]:
         """A vector per frame."""
         clip = clips.shape[:2]
-        x = self._tokens(clips.reshape(-1, *clips.shape[2:]), rngs=rngs)
+        x = self.vit.embedded(clips.reshape(-1, *clips.shape[2:]), rngs=rngs)
         mask = visible(where, causal=False)
         for number, block in enumerate(self.vit.transformer.blocks):
             if not self.messages:
@@ -80,14 +80,6 @@ class FramesEncoder(nnx.Module):
             # The frame's tokens read the message; the message itself goes no further.
             x = block(jnp.concatenate([x, message], axis=1), mask=None, rngs=rngs)[:, :-1]
         return self.vit.transformer.last(x[:, 0]).reshape(*clip, self.width)
-
-    def _tokens(self, images: UInt8[Array, "n h w c"], *, rngs: nnx.Rngs | None) -> Float[Array, "n t d"]:
-        vit = self.vit
-        x = vit.patches(to_unit(images, dtype=vit.patches.positions.dtype, details=vit.details))
-        for before in (vit.registers, vit.cls):
-            if before is not None:
-                x = jnp.concatenate([jnp.broadcast_to(before[...][None], (x.shape[0], *before.shape)), x], axis=1)
-        return vit.dropout(x if vit.first is None else vit.first(x), rngs=rngs)
 
 
 class Messages(nnx.Module):

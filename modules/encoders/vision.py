@@ -126,14 +126,17 @@ class ViTEncoder(Encoder):
 
     def states(self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b t d"]:
         """The last layer's vectors: of the class token, of the registers, where there are such, then of the patches."""
+        return self.transformer(self.embedded(images, rngs=rngs), rngs=rngs)
+
+    def embedded(self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b t d"]:
+        """What the first layer reads, in the order of `states`."""
         x = self.patches(to_unit(images, dtype=self.patches.positions.dtype, details=self.details))
         if rngs is not None and self.drop_patches:
             x = keep_some(x, count=max(round(x.shape[1] * (1 - self.drop_patches)), 1), rngs=rngs)
         for before in (self.registers, self.cls):
             if before is not None:
                 x = jnp.concatenate([jnp.broadcast_to(before[...][None], (x.shape[0], *before.shape)), x], axis=1)
-        x = self.dropout(x if self.first is None else self.first(x), rngs=rngs)
-        return self.transformer(x, rngs=rngs)
+        return self.dropout(x if self.first is None else self.first(x), rngs=rngs)
 
 
 class AttentionPool(nnx.Module):
