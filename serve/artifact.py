@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from data.errors import UserError
 from data.features import Features
-from serve.files import MANIFEST, read_json, verify
+from data.manifest import MANIFEST, read_json, verify
 from serve.forward import Forward, Rows
 from serve.signature import FORMAT, features_from_json, spec_from_json
 

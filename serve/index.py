@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from data.errors import UserError
-from serve.files import read_json, settle, staged, verify, write_json, write_manifest
+from data.manifest import read_json, verify, write_json, write_manifest
+from serve.files import settle, staged
 
 Metric = Literal["dot", "cosine"]
 

@@ -15,8 +15,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from data.errors import UserError
+from data.manifest import checksums, digest, write_json, write_manifest
 from serve.artifact import LATEST, PROGRAM, REQUEST, SELFCHECK, SIGNATURE, VOCABULARIES, WEIGHTS
-from serve.files import checksums, digest, settle, staged, write_json, write_manifest
+from serve.files import settle, staged
 from serve.forward import SMALLEST, Forward, Inputs, Rows
 from serve.signature import FORMAT, spec_json
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import UserError
-from serve.files import read_json, write_json
+from data.manifest import read_json, write_json
 
 MARK = b"adloom.made_from"
 PROGRESS = "progress.json"

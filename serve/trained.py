@@ -12,10 +12,10 @@ from jax.sharding import AxisType
 
 from data.errors import UserError
 from data.features import Features
+from data.manifest import digest, read_json
 from data.sources import Source, SourceConfig
 from modules.layers.lora import LoRA
 from serve.artifact import VOCABULARIES
-from serve.files import digest, read_json
 from serve.forward import Forward
 from serve.pack import inputs_read
 from serve.signature import Step
