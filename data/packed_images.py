@@ -24,7 +24,7 @@ from data.images import decode
 from data.mapped import default_cache
 from data.paths import expand
 from data.rejects import report
-from data.sources import Rows, SourceConfig
+from data.sources import Rows, Source, SourceConfig
 from data.tokenizer import save
 from data.vocabulary import Vocabularies
 
@@ -69,7 +69,7 @@ class PackedImages(SourceConfig):
     """Picture and title of each listing. The tokenizer is learnt from the training titles, once, into the cache."""
 
     path: str = chz.field(doc="folder with images.bin, images.idx.tsv, items.tsv, split.tsv; may begin with $NAME")
-    split: Literal["train", "val"] = "train"
+    split: Literal["train", "val", "all"] = "train"
     height: int = 80
     width: int = 60
     tokens: int = chz.field(default=4000, doc="size of the tokenizer")
@@ -77,11 +77,19 @@ class PackedImages(SourceConfig):
     max_rejects: float = chz.field(default=0.01, doc="share of rows that may be set aside before the run stops")
     cache: str | None = chz.field(default=None, doc="cache folder; default: $XDG_CACHE_HOME/adloom or ~/.cache/adloom")
 
-    def make(self) -> "PackedPictures":
+    def make(self) -> Source:
+        return self._open(self._listings(), more=())
+
+    def _listings(self) -> pa.Table:
+        """Of both splits."""
         manual = Manual(expand(self.path), home=HOME, max_rejects=self.max_rejects, md5={})
         items = listings(manual)
         report(manual.rejects, manual.rows, path=None, max_share=self.max_rejects)
-        vocabularies = self._tokenizer(items.filter(pc.equal(items["split"], "train")))
+        return items
+
+    def _open(self, items: pa.Table, *, more: tuple[Label, ...]) -> "PackedPictures":
+        """`more` labels are integer columns of the table."""
+        vocabularies = self._vocabularies(items)
         features = Features(
             all=(
                 Image(name="image", height=self.height, width=self.width, role="item"),
@@ -93,12 +101,16 @@ class PackedImages(SourceConfig):
                     role="item",
                 ),
                 Label(name="product", type="class"),
+                *more,
             )
         )
-        chosen = items.filter(pc.equal(items["split"], self.split)).combine_chunks()
-        return PackedPictures(chosen, path=manual.find(BYTES), features=features, vocabularies=vocabularies)
+        chosen = items if self.split == "all" else items.filter(pc.equal(items["split"], self.split))
+        path = Path(expand(self.path)) / BYTES
+        return PackedPictures(chosen.combine_chunks(), path=path, features=features, vocabularies=vocabularies)
 
-    def _tokenizer(self, items: pa.Table) -> Vocabularies:
+    def _vocabularies(self, items: pa.Table) -> Vocabularies:
+        """The tokenizer of the training titles."""
+        items = items.filter(pc.equal(items["split"], "train"))
         key = hashlib.blake2b(f"{self.tokens}\n".encode(), digest_size=16)
         key.update("\n".join(items["title"].to_pylist()).encode())
         folder = Path(self.cache or default_cache()) / "tokenizers" / key.hexdigest()
@@ -137,6 +149,9 @@ class PackedPictures:
             )
         rows = {name: array[indices] for name, array in self._rows.items()}
         return {self._image.name: image, **rows}
+
+    def spell(self, tokens: np.ndarray) -> str:
+        return self.vocabularies.tokenizer(TITLE).decode(tokens.tolist()).strip()
 
 
 def parts(items: pa.Table, *, path: Path, chunk: int = 2048) -> Iterator[pa.Table]:

@@ -21,11 +21,10 @@ from data.pipeline import VALID, Loader
 from data.sources import SourceConfig
 from data.transforms.base import Transform
 from train.metrics.base import Accumulator, Arrays, Curve, Metric, column
-from train.metrics.ranks import NO_ITEM, Ranked, allow, padded, rank_targets
+from train.metrics.ranks import NO_ITEM, Ranked, allow, keys_of, padded, positions, rank_blocks, rank_targets
 from train.progress import RowsDone
 
 CURVES = "curves"  # folder of a workdir
-BLOCK = 1 << 23  # scores held at once by a retrieval evaluation
 Predict = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 
@@ -232,7 +231,7 @@ class RankItems(Evaluator):
             if tally is None:
                 tally = RankTally(self, suffix="" if only is None else f"/sampled{only.shape[1]}")
             allowed = allow(scores.shape, forbidden=forbidden, only=only)
-            ranked = rank_targets(scores, targets=targets, allowed=allowed, k=_depth(self.metrics))
+            ranked = rank_targets(scores, targets=targets, allowed=allowed, k=depth(self.metrics))
             tally.update(ranked, batch, catalogue=scores.shape[1] - FIRST)
         found = tally.evaluation() if tally is not None else Evaluation(values={})
         if self.history is None:
@@ -240,7 +239,7 @@ class RankItems(Evaluator):
         return found.plus(Evaluation(values={"targets_in_history": repeated / max(targets_seen, 1)}))
 
 
-def _depth(metrics: tuple[Metric, ...]) -> int:
+def depth(metrics: tuple[Metric, ...]) -> int:
     """How many of the best candidates some metric looks at."""
     return max((max(getattr(metric, "ks", ()), default=1) for metric in metrics), default=1)
 
@@ -276,22 +275,25 @@ class Retrieve(Evaluator):
                 items.append(column(predictions, "item", what="predictions"))
                 keys.append(column(batch, self.key))
         batch = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
-        key, first = np.unique(np.concatenate(keys), return_index=True)
-        return self._measure(batch, np.concatenate(queries), np.concatenate(items)[first], key)
+        return self._rank(batch, np.concatenate(queries), np.concatenate(items), np.concatenate(keys))
+
+    def _rank(self, batch: Arrays, queries: np.ndarray, items: np.ndarray, keys: np.ndarray) -> Evaluation:
+        key, first = np.unique(keys, return_index=True)
+        return self._measure(batch, queries, items[first], key)
 
     def _measure(self, batch: Arrays, queries: np.ndarray, items: np.ndarray, key: np.ndarray) -> Evaluation:
         ids = padded(batch, self.target)
-        wanted = _positions(ids, key)
+        wanted = positions(ids, key)
         if not (wanted >= 0).any():
             raise UserError(
                 f"no {self.target!r} of the queries is a {self.key!r} of the corpus: do both use the same ids?"
             )
-        forbidden = None if self.history is None else _positions(padded(batch, self.history), key)
+        forbidden = None if self.history is None else positions(padded(batch, self.history), key)
         tally = RankTally(self)
-        for rows, ranked in _rank_blocks(queries, items, wanted, forbidden=forbidden, k=_depth(self.metrics)):
+        for rows, ranked in rank_blocks(queries, items, wanted, forbidden=forbidden, k=depth(self.metrics)):
             missing = (ids[rows] >= 0) & (wanted[rows] < 0)
             ranked = Ranked(
-                rank=np.where(missing, len(items) + 1, ranked.rank), ties=ranked.ties, top=_keys(ranked.top, key)
+                rank=np.where(missing, len(items) + 1, ranked.rank), ties=ranked.ties, top=keys_of(ranked.top, key)
             )
             tally.update(ranked, {name: value[rows] for name, value in batch.items()}, catalogue=len(items))
         share = ((ids >= 0) & (wanted < 0)).sum() / max((ids >= 0).sum(), 1)
@@ -307,36 +309,10 @@ class Retrieve(Evaluator):
         place = np.arange(len(order)) - np.repeat(start, count)
         targets[np.repeat(np.arange(len(sought)), count), place] = row[order]
         tally = RankTally(chz.replace(self, slices={}))
-        blocks = _rank_blocks(items[sought], queries, targets, forbidden=None, k=_depth(self.metrics))
+        blocks = rank_blocks(items[sought], queries, targets, forbidden=None, k=depth(self.metrics))
         for _, ranked in blocks:
             tally.update(ranked, {VALID: np.ones(len(ranked.rank), bool)}, catalogue=len(queries))
         return tally.evaluation()
-
-
-def _positions(ids: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Where each id stands in the sorted `key`; -1 where it does not."""
-    place = np.minimum(np.searchsorted(key, ids), len(key) - 1)
-    return np.where((key[place] == ids) & (ids >= 0), place, NO_ITEM)
-
-
-def _keys(top: np.ndarray, key: np.ndarray) -> np.ndarray:
-    return np.where(top >= 0, key[np.maximum(top, 0)], NO_ITEM)
-
-
-def _rank_blocks(
-    queries: np.ndarray, items: np.ndarray, targets: np.ndarray, *, forbidden: np.ndarray | None, k: int
-) -> Iterator[tuple[slice, Ranked]]:
-    """Ranks a block of queries at a time, about BLOCK scores each.
-
-    Products are summed in float64 and rounded to float32, so that equal vectors tie wherever they stand.
-    """
-    wide = items.astype(np.float64).T
-    step = max(1, BLOCK // len(items))
-    for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        scores = (queries[rows].astype(np.float64) @ wide).astype(np.float32)
-        allowed = allow(scores.shape, forbidden=None if forbidden is None else forbidden[rows])
-        yield rows, rank_targets(scores, targets=targets[rows], allowed=allowed, k=k)
 
 
 def save_curves(workdir: Path, *, name: str, curves: Mapping[str, Curve]) -> None:

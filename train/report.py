@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
+from train.contact_sheet import SHEET
 from train.evaluators import CURVES
 from train.log import ENVIRONMENT, read_metrics
 from train.report_charts import Chart, Series, draw, number
-from train.report_page import folded, page, section, table, tiles
+from train.report_page import folded, page, section, sheet, table, tiles
 
 REPORT = "report.html"
 TYPE = "$type"
-LOWER = ("loss", "logloss", "ne", "brier", "ece", "rmse", "mae", "median_rank")
-UNJUDGED = ("ratio", "groups", "excluded_groups", "excluded_rows", "possible", "expected", "gini", "ties")
+LOWER = ("loss", "logloss", "ne", "brier", "ece", "rmse", "mae", "median_rank", "alignment", "uniformity")
+UNJUDGED = ("ratio", "groups", "excluded_groups", "excluded_rows", "possible", "expected", "gini", "ties", "centre_gap")
+DIFFERENCES = ("gap", "seen_gap")
 WHOLE = ("train/rows_per_second", "train/seconds_per_epoch", "model/parameters")
 NOT_EVALUATED = ("train/", "model/", "best/")
 ACCOUNTS = ("targets_missing", "targets_in_history")
@@ -130,7 +132,7 @@ def _split(name: str, config: Mapping) -> tuple[str, str]:
 def _judge(metric: str):
     """How the best of a metric is chosen: min, max, or None where neither is better."""
     parts = metric.split("@")[0].split("/")
-    if parts[-1] in UNJUDGED + ACCOUNTS:
+    if parts[-1] in UNJUDGED + ACCOUNTS or parts[0] in DIFFERENCES:
         return None
     return min if any(part in LOWER for part in parts) else max
 
@@ -176,6 +178,7 @@ def _sections(workdir: Path, records: Sequence[Mapping], config: Mapping, *, lev
     return (
         section("Evaluation", _table(records, config) + _charts(_over_steps(series, config)), level=level)
         + section("Curves", _charts(_curves(workdir, config)), level=level)
+        + section("Nearest neighbours", _sheets(workdir, config), level=level)
         + section("Training", _charts(charts), level=level)
     )
 
@@ -216,14 +219,27 @@ def _table(records: Sequence[Mapping], config: Mapping) -> str:
     return table(("", *columns), [(metric, *(row.get(w, "") for w in columns)) for metric, row in cells.items()])
 
 
-def _curves(workdir: Path, config: Mapping) -> list[str]:
-    """ROC, precision-recall, reliability and Lorenz curves that evaluators left, slices in one chart."""
-    charts: dict[tuple[str, str, str], list[tuple[str, Mapping]]] = {}
+def _sheets(workdir: Path, config: Mapping) -> str:
+    """The pictures that evaluators left: a folded sheet each."""
+    found = [(name, curve) for name, curve in _stored(workdir) if curve["kind"] == SHEET]
+    return "".join(folded(" · ".join(name.split("/")), sheet(curve["rows"])) for name, curve in found)
+
+
+def _stored(workdir: Path) -> Iterable[tuple[str, Mapping]]:
+    """What evaluators left, by its whole name."""
     for path in sorted((workdir / CURVES).glob("*.json")):
         stored = _json(path)
         for name, curve in stored["curves"].items():
-            where, metric = _split(f"{stored['name']}/{name}", config)
-            charts.setdefault((stored["name"], curve["kind"], metric), []).append((where, curve))
+            yield f"{stored['name']}/{name}", curve
+
+
+def _curves(workdir: Path, config: Mapping) -> list[str]:
+    """ROC, precision-recall, reliability and Lorenz curves that evaluators left, slices in one chart."""
+    charts: dict[tuple[str, str, str], list[tuple[str, Mapping]]] = {}
+    for name, curve in _stored(workdir):
+        if curve["kind"] != SHEET:
+            where, metric = _split(name, config)
+            charts.setdefault((name.partition("/")[0], curve["kind"], metric), []).append((where, curve))
     return [_curve(f"{name}: {metric}", kind, lines) for (name, kind, metric), lines in charts.items()]
 
 

@@ -1,6 +1,6 @@
 """The page around a report: one file, nothing fetched, light or dark as the reader's system is."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 STYLE = """
@@ -51,6 +51,14 @@ td small { display: block; color: var(--soft); font-size: 12px; font-weight: 400
 td.good { color: var(--good); font-weight: 600; }
 details { margin: 14px 0; } summary { cursor: pointer; font-weight: 600; font-size: 16px; }
 pre { margin: 8px 0; font: 13px/1.55 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-x: auto; }
+.sheet { display: grid; grid-template-columns: minmax(120px, 220px) 1fr; gap: 10px 16px; padding: 12px 16px;
+  align-items: center; }
+.sheet p { margin: 0; font-size: 13px; color: var(--soft); overflow-wrap: anywhere; }
+.sheet div { display: flex; flex-wrap: wrap; gap: 8px; }
+.sheet figure { margin: 0; font-size: 11.5px; color: var(--soft); text-align: center; }
+.sheet img { display: block; height: 72px; border-radius: 6px; border: 3px solid var(--rule);
+  image-rendering: pixelated; }
+.sheet .right img { border-color: var(--good); }
 pre i { color: var(--soft); font-style: normal; } a { color: var(--c0); }
 """
 
@@ -84,7 +92,8 @@ for (const svg of document.querySelectorAll('svg[data-hover]')) {
 }
 """
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+MARK = ' class="right"'
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
 def page(*, title: str, subtitle: str, body: str) -> str:
@@ -130,6 +139,24 @@ def table(
 def _cell(text: str) -> str:
     first, _, rest = text.partition("\n")
     return escape(first) + (f"<small>{escape(rest)}</small>" if rest else "")
+
+
+def sheet(rows: Sequence[Mapping]) -> str:
+    """Queries at the left, by words and picture; their neighbours beside them, the right ones framed."""
+    lines = []
+    for row in rows:
+        asks = f"<figure>{_picture(row['image'], row['text'])}</figure>" if row["image"] else ""
+        found = "".join(
+            f"<figure{MARK if one['right'] else ''}>"
+            f"{_picture(one['image'], 'right' if one['right'] else 'wrong')}{one['score']:.2f}</figure>"
+            for one in row["found"]
+        )
+        lines.append(f"<div>{asks}<p>{escape(row['text'])}</p></div><div>{found}</div>")
+    return f'<div class="card sheet">{"".join(lines)}</div>' if rows else ""
+
+
+def _picture(data: str, label: str) -> str:
+    return f'<img src="data:image/png;base64,{escape(data, quote=True)}" alt="{escape(label, quote=True)}">'
 
 
 def section(title: str, content: str, *, level: int = 2) -> str:

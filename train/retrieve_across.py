@@ -7,6 +7,7 @@ import numpy as np
 
 from data.errors import UserError
 from data.pipeline import VALID
+from data.sources import SourceConfig
 from train.evaluators import Evaluation, Predict, Retrieve
 from train.metrics.base import column
 from train.progress import RowsDone
@@ -28,13 +29,21 @@ class RetrieveAcross(Retrieve):
             raise ValueError("RetrieveAcross takes no corpus, history, slices or reverse: it goes both ways as it is")
 
     def run(self, predict: Predict, *, progress: RowsDone | None = None) -> Evaluation:
+        return self._across(*self._collect(self.source, predict, progress=progress))
+
+    def _collect(
+        self, source: SourceConfig, predict: Predict, *, progress: RowsDone | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Keys and each domain's vectors of all rows."""
         keys: list[np.ndarray] = []
         vectors: dict[str, list[np.ndarray]] = {name: [] for name in self.domains}
-        for batch, predictions in self.rows(self.source, predict, progress=progress):
+        for batch, predictions in self.rows(source, predict, progress=progress):
             keys.append(column(batch, self.key))
             for name, parts in vectors.items():
                 parts.append(column(predictions, name, what="predictions"))
-        key, all_of = np.concatenate(keys), {name: np.concatenate(parts) for name, parts in vectors.items()}
+        return np.concatenate(keys), {name: np.concatenate(parts) for name, parts in vectors.items()}
+
+    def _across(self, key: np.ndarray, all_of: dict[str, np.ndarray]) -> Evaluation:
         total = Evaluation(values={}, rows=len(key))
         for source, target in permutations(self.domains, 2):
             asks, found = ((all_of[name] != 0).any(axis=1) for name in (source, target))

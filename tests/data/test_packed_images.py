@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data.builders.base import Built, build
 from data.errors import UserError
+from data.packed_classes import PackedClasses, PackedPrompts, numbers
 from data.packed_images import PackedImages
 
 FIXTURE = Path(__file__).parent / "builders" / "fixtures" / "fashion_packed"
@@ -60,3 +62,23 @@ def test_the_builder_gives_the_same_pictures(tmp_path):
     direct = source(tmp_path, "val").take(np.arange(2))
     np.testing.assert_array_equal(built.columns["image"], direct["image"])
     np.testing.assert_array_equal(built.columns["product"], direct["product"])
+
+
+def test_classes_are_numbered_and_named(tmp_path):
+    shared = {"path": str(FIXTURE), "tokens": 300, "max_rejects": 0.5, "cache": str(tmp_path)}
+    listed = PackedClasses(split="val", classes=("baseColour", "gender"), height=12, width=9, **shared).make()
+    rows = listed.take(np.arange(len(listed)))
+    prompts = PackedPrompts(of="baseColour", **shared).make()
+    names = [listed.spell(t) for t in prompts.columns["title"]]
+    assert names == sorted(names) and prompts.columns["baseColour"].tolist() == list(range(len(names)))
+    whole = PackedClasses(split="all", classes=("baseColour", "gender"), **shared).make()
+    assert len(whole) == len(listed) + len(source(tmp_path, "train"))
+    np.testing.assert_array_equal(rows["title"], source(tmp_path, "val").take(np.arange(len(listed)))["title"])
+    fewer = PackedClasses(split="val", most=1, **shared).make()
+    assert len(fewer) == 1 and fewer.features["title"].tokens == listed.features["title"].tokens
+    stated = pa.table({"season": ["Summer", "", "Fall", "NA", "Summer"]})
+    assert numbers(stated, "season").tolist() == [1, -1, 0, -1, 1]
+    with pytest.raises(UserError, match="no attribute 'size'"):
+        PackedPrompts(of="size", **shared).make()
+    with pytest.raises(UserError, match="split=val"):
+        PackedClasses(split="train", most=1, **shared).make()

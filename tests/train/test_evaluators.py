@@ -208,7 +208,7 @@ def retrieve(**fields):
 
 
 def test_retrieval_from_a_corpus_of_its_own(monkeypatch):
-    monkeypatch.setattr("train.evaluators.BLOCK", 12)  # three queries a block
+    monkeypatch.setattr("train.metrics.ranks.BLOCK", 12)  # three queries a block
     found = retrieve(reverse=True).run(one_hot)
     assert found.values["recall@1"] == 1.0 and found.values["ndcg@2"] == 1.0
     assert found.values["reverse/ndcg@2"] == 1.0

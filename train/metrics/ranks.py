@@ -1,5 +1,6 @@
 """From scores to ranks: exact, blockwise, ties against the target."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from data.errors import UserError
 from train.metrics.base import Arrays, column
 
 NO_ITEM = -1
+BLOCK = 1 << 23  # scores held at once by a retrieval evaluation
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,29 @@ def top_k(scores: np.ndarray, *, allowed: np.ndarray, k: int) -> np.ndarray:
     order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
     best = np.take_along_axis(best, order, axis=1)
     return np.where(np.take_along_axis(allowed, best, axis=1), best, NO_ITEM)
+
+
+def positions(ids: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Where each id stands in the sorted `key`; -1 where it does not."""
+    place = np.minimum(np.searchsorted(key, ids), len(key) - 1)
+    return np.where((key[place] == ids) & (ids >= 0), place, NO_ITEM)
+
+
+def keys_of(top: np.ndarray, key: np.ndarray) -> np.ndarray:
+    return np.where(top >= 0, key[np.maximum(top, 0)], NO_ITEM)
+
+
+def rank_blocks(
+    queries: np.ndarray, items: np.ndarray, targets: np.ndarray, *, forbidden: np.ndarray | None, k: int
+) -> Iterator[tuple[slice, Ranked]]:
+    """Ranks a block of queries at a time, about BLOCK scores each.
+
+    Products are summed in float64 and rounded to float32, so that equal vectors tie wherever they stand.
+    """
+    wide = items.astype(np.float64).T
+    step = max(1, BLOCK // len(items))
+    for start in range(0, len(queries), step):
+        rows = slice(start, start + step)
+        scores = (queries[rows].astype(np.float64) @ wide).astype(np.float32)
+        allowed = allow(scores.shape, forbidden=None if forbidden is None else forbidden[rows])
+        yield rows, rank_targets(scores, targets=targets[rows], allowed=allowed, k=k)

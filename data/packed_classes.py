@@ -1,0 +1,66 @@
+"""Packed pictures with what their listings are, as classes, and the names of those classes as texts."""
+
+import chz
+import numpy as np
+import pyarrow as pa
+
+from data.encode import encode
+from data.errors import UserError
+from data.features import Features, Label, Text
+from data.packed_images import ATTRIBUTES, TITLE, PackedImages
+from data.sources import InMemory, Source
+
+NOTHING = ("", "NA")
+"""Values that say that a listing does not say."""
+
+
+@chz.chz
+class PackedClasses(PackedImages):
+    """As `PackedImages`, with a number for the value of each of `classes`; -1 where a listing states none."""
+
+    classes: tuple[str, ...] = chz.field(default=("masterCategory", "subCategory", "articleType", "baseColour"))
+    most: int | None = chz.field(default=None, doc="rows kept, evenly spread over the split; None: all")
+
+    def make(self) -> Source:
+        items = self._listings()
+        for name in self.classes:
+            value = pa.array(numbers(items, name))
+            items = items.set_column(items.column_names.index(name), name, value)
+        if self.most is not None and self.split != "all":
+            of_split = np.flatnonzero(np.asarray(items["split"].to_pylist()) == self.split)
+            kept = of_split[np.unique(np.linspace(0, len(of_split) - 1, self.most).astype(int))]
+            rest = np.setdiff1d(np.arange(items.num_rows), of_split)  # the tokenizer is learnt from training titles
+            if self.split == "train":
+                raise UserError("PackedClasses.most cuts what is evaluated: set split=val, or leave it out")
+            items = items.take(pa.array(np.concatenate([rest, kept])))
+        return self._open(items, more=tuple(Label(name=name, type="class") for name in self.classes))
+
+
+@chz.chz
+class PackedPrompts(PackedImages):
+    """A row per value of one attribute: its name as a title, as it stands in the file."""
+
+    of: str = chz.field(doc="attribute, such as baseColour")
+
+    def make(self) -> Source:
+        items = self._listings()
+        names = values(items, self.of)
+        vocabularies = self._vocabularies(items)
+        size = vocabularies.tokenizer(TITLE).get_vocab_size()
+        title = Text(name="title", tokens=size, length=self.length, tokenizer=TITLE, role="item")
+        features = Features(all=(title, Label(name=self.of, type="class")))
+        table = pa.table({"title": names, self.of: np.arange(len(names))})
+        told = encode(table, features=features, vocabularies=vocabularies, file=self.path)
+        return InMemory(told.rows, features=features)
+
+
+def values(items: pa.Table, name: str) -> list[str]:
+    """What listings state of an attribute, in alphabetical order."""
+    if name not in ATTRIBUTES:
+        raise UserError(f"listings have no attribute {name!r}; they have {', '.join(ATTRIBUTES)}")
+    return sorted({value for value in items[name].to_pylist() if value not in NOTHING})
+
+
+def numbers(items: pa.Table, name: str) -> np.ndarray:
+    place = {value: number for number, value in enumerate(values(items, name))}
+    return np.array([place.get(value, -1) for value in items[name].to_pylist()], np.int64)
