@@ -177,6 +177,15 @@ ABLATIONS = {
         "cope_speech_mall ...cleaner.error=0.1",
         "cope_speech_mall ...asr=raw",
     ),
+    "in_out": Ablation(
+        "what goes with a product is near in the other space, not in its own",
+        "test/recall@10",
+        "in_out_mall",
+        "in_out_mall model.space=in-in",
+    ),
+    "in_out_tables": Ablation(
+        "two embeddings of a product beat one", "test/recall@10", "in_out_mall", "in_out_mall model.space=one"
+    ),
 }
 
 
