@@ -1,0 +1,104 @@
+"""Composed retrieval: a picture r and words m that change it, for the picture t that is meant.
+
+Survey: Zhang et al., "Composed Multi-modal Retrieval: A Survey of Approaches and Applications", 2025. The query is
+q = φ(i, w) of i = f_I(r) and w = f_T(m), against f_I(t), where φ is
+    tirg      g_1 σ(G [i; w]) ∘ i + g_2 R [i; w]   (Vo et al., "Composing Text and Image for Image Retrieval - An
+              Empirical Odyssey", CVPR 2019, eqs. 2 to 4), G and R of two layers, g learned
+    combiner  λ w + (1 - λ) i + R [i; w], λ = σ(G [i; w])   (Baldrati et al., "Conditioned and Composed Image Retrieval
+              Combining and Partially Fine-Tuning CLIP-Based Features", CVPR workshops 2022)
+    sum       i + w; image and text are i and w alone
+Where the words or the picture (black) are missing, q is the other; with neither it is zero.
+"""
+
+from typing import Literal
+
+import chz
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
+from modules.encoders.text import TextEncoderConfig, TextTransformer
+from modules.encoders.vision import ImageEncoder, ViT
+from modules.layers.mlp import MLP
+from modules.layers.similarity import Temperature, unit
+
+Fusion = Literal["tirg", "combiner", "sum", "image", "text"]
+
+
+@chz.chz
+class Composed(ModelConfig):
+    """The composed query is "query", the picture meant "item"."""
+
+    dim: int = chz.field(default=64, doc="of the shared space")
+    fusion: Fusion = "tirg"
+    vision: ImageEncoder = chz.field(default_factory=ViT, blueprint_unspecified=ViT)
+    language: TextEncoderConfig = chz.field(default_factory=TextTransformer, blueprint_unspecified=TextTransformer)
+    reference: str = chz.field(default="query_image", doc="feature with the picture to change")
+    change: str = chz.field(default="change", doc="feature with the words that change it")
+    target: str = chz.field(default="image", doc="feature with the picture that is meant")
+    hidden: int = chz.field(default=128, doc="width inside of G and R")
+    scale: float = chz.field(default=10.0, doc="inverse temperature at the start; learned")
+
+    def make(self, features: Features, *, rngs: nnx.Rngs) -> "ComposedModel":
+        return ComposedModel(self, features=features, rngs=rngs)
+
+
+class ComposedModel(Model):
+    def __init__(self, config: Composed, *, features: Features, rngs: nnx.Rngs):
+        self.reference, self.change, self.target = config.reference, config.change, config.target
+        pictures, words = [features[n] for n in (config.reference, config.target)], features[config.change]
+        if pictures[0].shape != pictures[1].shape:
+            raise ValueError(
+                f"one encoder reads {config.reference!r} and {config.target!r}: give them one shape, "
+                f"not {pictures[0].shape} and {pictures[1].shape}"
+            )
+        self.vision = config.vision.make(pictures[0].shape, rngs=rngs)
+        self.language = config.language.make(tokens=words.size, length=words.max_len, rngs=rngs)
+        self.image_out = nnx.Linear(self.vision.width, config.dim, use_bias=False, rngs=rngs)
+        self.text_out = nnx.Linear(self.language.width, config.dim, use_bias=False, rngs=rngs)
+        self.fusion = Fuse(config.fusion, dim=config.dim, hidden=config.hidden, rngs=rngs)
+        self.temperature = Temperature(config.scale)
+
+    def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
+        outputs = self.temperature()
+        if self.reference in batch and self.change in batch:
+            image, said = self.pictures(batch[self.reference], rngs=rngs), valid(batch, self.change)
+            text = self.text_out(self.language(batch[self.change], where=said, rngs=rngs))
+            both = jnp.any(batch[self.reference] != 0, axis=(1, 2, 3)) & said.any(axis=1)
+            # What is missing is zero, so that the sum of both is the one that is there.
+            outputs["query"] = unit(jnp.where(both[:, None], self.fusion(image, text), image + text))
+        if self.target in batch:
+            outputs["item"] = unit(self.pictures(batch[self.target], rngs=rngs))
+        return outputs
+
+    def pictures(self, images: jax.Array, *, rngs: nnx.Rngs | None) -> Float[Array, "b d"]:
+        """Zeros for a black picture, which is none."""
+        there = jnp.any(images != 0, axis=(1, 2, 3))[:, None]
+        return jnp.where(there, self.image_out(self.vision(images, rngs=rngs)), 0)
+
+
+class Fuse(nnx.Module):
+    """φ of a picture's and a text's vector."""
+
+    def __init__(self, kind: Fusion, *, dim: int, hidden: int, rngs: nnx.Rngs):
+        self.kind = kind
+        if kind in ("tirg", "combiner"):
+            layers = MLP(widths=(hidden,))
+            self.gate = layers.make(2 * dim, outputs=dim if kind == "tirg" else 1, rngs=rngs)
+            self.residual = layers.make(2 * dim, outputs=dim, rngs=rngs)
+        self.weights = nnx.Param(jnp.ones(2)) if kind == "tirg" else None
+
+    def __call__(self, image: Float[Array, "b d"], text: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        if self.kind == "image":
+            return image
+        if self.kind == "text":
+            return text
+        if self.kind == "sum":
+            return image + text
+        pair = jnp.concatenate([image, text], axis=1)
+        gate, residual = jax.nn.sigmoid(self.gate(pair)), self.residual(pair)
+        if self.weights is None:
+            return gate * text + (1 - gate) * image + residual
+        return self.weights[0] * gate * image + self.weights[1] * residual
