@@ -30,7 +30,7 @@ from data.columns import (
 from data.errors import UserError
 from data.features import MISSING, UNKNOWN, Categorical, Feature, Features, Label, Numeric
 from data.hashing import hash_column, hash_ids
-from data.images import decode
+from data.images import NO_IMAGE, decode
 from data.rejects import Rejects
 from data.sources import Rows
 from data.vocabulary import Vocabularies, Vocabulary
@@ -279,11 +279,15 @@ class _Job:
     def _image(self, values: pa.Array, feature) -> np.ndarray:
         if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
             values = pc.struct_field(values, "bytes")
+        if pa.types.is_null(values.type):
+            values = values.cast(pa.binary())
         if not is_bytes(values.type):
             raise self.wrong_type(feature, values.type, "encoded image bytes")
         array, faults = decode(
             values, height=feature.height, width=feature.width, channels=feature.channels, skip=self.bad
         )
+        if feature.absent == "black":
+            faults = {row: reason for row, reason in faults.items() if reason != NO_IMAGE}
         for why in sorted(set(faults.values())):
             rows = np.zeros(len(values), bool)
             rows[[row for row, reason in faults.items() if reason == why]] = True
@@ -291,6 +295,8 @@ class _Job:
         return array
 
     def _text(self, values: pa.Array, feature) -> Rows:
+        if pa.types.is_null(values.type):
+            values = values.cast(pa.list_(pa.int64()))
         if feature.tokenizer is not None and is_text(values.type):
             values = self._tokens(values, feature)
         if not is_list(values.type):

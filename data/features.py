@@ -141,6 +141,7 @@ class Image(Feature):
     height: int
     width: int
     channels: int = 3
+    absent: Literal["reject", "black"] = chz.field(default="reject", doc="what becomes of a row without a picture")
 
     kind = "image"
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 MOST_PIXELS = 64_000_000
 """A file that claims more is a fault or an attack."""
+NO_IMAGE = "no image"
 
 
 def decode_one(data: bytes, *, height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -36,7 +37,7 @@ def decode(
             continue
         data = value.as_py()
         if not data:
-            faults[row] = "no image"
+            faults[row] = NO_IMAGE
             continue
         try:
             array[row] = decode_one(data, height=height, width=width, channels=channels)

@@ -13,8 +13,9 @@ EPILOG = """examples:
   python -m serve export runs/din --calibration runs/din/calibration.json
   python -m serve score runs/din --input logs/ --output scores.parquet --columns request,item
   python -m serve score runs/din/export --input x.parquet --output y.parquet --resume
+  python -m serve embed runs/two_tower --input items/ --output vectors      only what is new or changed since
   python -m serve embed runs/two_tower --source test/corpus --output items.parquet
-  python -m serve index items.parquet --output runs/index
+  python -m serve index vectors --output runs/index
   python -m serve index runs/two_tower --source test/corpus --output runs/index
 exit codes: 0 done, 2 wrong input or command, 3 too many rejected rows"""
 
@@ -96,22 +97,44 @@ def _score(parser: argparse.ArgumentParser) -> None:
 
 
 def _embed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdir", type=Path)
-    parser.add_argument(
-        "--source", required=True, help="train, or an evaluator of the experiment, or one of its sources"
+    parser.description = (
+        "A folder of shards holds {id, vector, norm} and a manifest. The same call again computes only the items that "
+        "are new or changed since, drops those that are gone, and goes on where a killed one stopped; another model "
+        "embeds all anew. A row that cannot be encoded is left out and named in OUTPUT.rejects.jsonl; of an id that "
+        "stands twice the first row stays."
     )
-    parser.add_argument("--output", type=Path, required=True, help="a .parquet or .npz file with columns id and vector")
+    parser.add_argument("workdir", type=Path)
+    rows = parser.add_mutually_exclusive_group(required=True)
+    rows.add_argument("--input", type=Path, help="raw items: a Parquet file, a folder of them or a glob")
+    rows.add_argument("--source", help="train, or an evaluator of the experiment, or one of its sources")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="a folder of shards; of a source also one .parquet or .npz file"
+    )
     _step(parser)
-    parser.add_argument("--id", default="item", help="column of the source that names a row (default: %(default)s)")
+    parser.add_argument("--id", default="item", help="column of the rows that names them (default: %(default)s)")
     parser.add_argument(
         "--vectors", type=_words, default=("item",), help="outputs of the model, joined end to end (default: item)"
     )
     parser.add_argument("--batch", type=_positive, default=1024, help="rows a call (default: %(default)s)")
+    raw = parser.add_argument_group("raw items")
+    raw.add_argument(
+        "--format", choices=("parquet", "arrayrecord"), default="parquet", help="of the shards (default: %(default)s)"
+    )
+    raw.add_argument("--separator", help="splits strings where the model takes lists, such as ^")
+    raw.add_argument(
+        "--missing",
+        choices=("reject", "keep"),
+        default="reject",
+        help="an item without a picture or without words: reject it, or keep it for a model that reads what there is",
+    )
+    raw.add_argument(
+        "--max-rejects", type=_share, default=0.01, help="share of rows that may be rejected (default: %(default)s)"
+    )
     parser.set_defaults(run=run_embed)
 
 
 def _index(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("vectors", type=Path, help="what embed wrote, or a workdir")
+    parser.add_argument("vectors", type=Path, help="file or folder that embed wrote, or a workdir")
     parser.add_argument("--output", type=Path, required=True, help="folder of the index")
     parser.add_argument("--source", help="of a workdir: the source whose vectors are indexed, such as test/corpus")
     parser.add_argument("--id", default="item", help="column of that source that names a row (default: %(default)s)")
@@ -177,18 +200,30 @@ def run_score(args: argparse.Namespace) -> None:
 
 
 def run_embed(args: argparse.Namespace) -> None:
-    from serve.commands import embed_source
+    from serve.commands import embed_parquet, embed_source
 
-    figures = embed_source(
+    common = {"output": args.output, "step": args.step, "id": args.id, "vectors": args.vectors, "batch": args.batch}
+    if args.source is not None:
+        figures = embed_source(args.workdir, source=args.source, **common)
+        print(f"wrote {args.output}: {figures['rows']:,} vectors of {figures['dim']}")
+        return
+    done = embed_parquet(
         args.workdir,
-        source=args.source,
-        output=args.output,
-        step=args.step,
-        id=args.id,
-        vectors=args.vectors,
-        batch=args.batch,
+        input=args.input,
+        format=args.format,
+        separator=args.separator,
+        missing=args.missing,
+        max_rejects=args.max_rejects,
+        **common,
     )
-    print(f"wrote {args.output}: {figures['rows']:,} vectors of {figures['dim']}")
+    print(
+        f"wrote {args.output}: {done.rows:,} vectors of {done.dim}; {done.new:,} new, {done.changed:,} changed, "
+        f"{done.kept:,} kept, {done.removed:,} removed"
+    )
+    if done.repeated:
+        print(f"{done.repeated:,} rows repeat an id and were left out; the first row of an id stays")
+    if done.rejects is not None:
+        print(f"{done.rejected:,} rows were rejected; they are named in {done.rejects}")
 
 
 def run_index(args: argparse.Namespace) -> None:

@@ -1,15 +1,18 @@
 """What the sub-commands do, for the command line and for pipelines alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import chz
+
 from data.errors import UserError
-from data.features import Features
+from data.features import Features, Image
 from data.sources import SourceConfig
 from serve.artifact import is_artifact, load
 from serve.files import staged
-from serve.forward import Forward
+from serve.forward import Forward, Inputs
 from serve.index import Metric, build
 from serve.inputs import Input, ParquetInput, SourceInput, needed
 from serve.progress import Say
@@ -17,6 +20,10 @@ from serve.score import BATCH, Scored, score
 from serve.signature import Step
 
 if TYPE_CHECKING:  # an artefact is scored without train/
+    from data.vector_shards import Format
+    from serve.changed import Missing
+    from serve.embed_folder import Embedded
+    from serve.trained import Trained
     from train.calibration import Method
 
 
@@ -130,22 +137,123 @@ def embed_source(
     batch: int = 1024,
     say: Say | None = None,
 ) -> dict[str, int]:
-    """Writes {id, vector} of every row of a source, given or declared by name in the workdir's experiment."""
-    from serve.embed import embed, kind_of
-    from serve.trained import Trained
+    """Writes {id, vector} of every row of a source, given or declared by name in the workdir's experiment.
 
-    kind_of(output)
+    `output` is one file or, without an ending, a folder of shards.
+    """
+    from serve.embed import embed, is_file, kind_of
+    from serve.trained import Trained, inputs_in
+
+    if is_file(output):
+        kind_of(output)
     trained = Trained(workdir, step=step)
     config = source if isinstance(source, SourceConfig) else trained.named_source(source)
-    return embed(trained, source=config.make(), output=output, id=id, vectors=vectors, batch=batch, say=say)
+    opened = config.make()
+    if is_file(output):
+        return embed(trained, source=opened, output=output, id=id, vectors=vectors, batch=batch, say=say)
+    offered = inputs_in(opened, features=trained.features)
+
+    def rows(inputs: Inputs) -> tuple[Input, Features]:
+        name = type(config).__name__
+        return SourceInput(opened, inputs=inputs, name=name, carry=(id,)), needed(trained.features, inputs=inputs)
+
+    done = _embed(
+        trained, offered=offered, open=rows, output=output, id=id, vectors=vectors, batch=batch, missing="keep", say=say
+    )
+    return {name: value for name, value in asdict(done).items() if name != "rejects"}
+
+
+def embed_parquet(
+    workdir: Path,
+    *,
+    input: Path,
+    output: Path,
+    step: Step = "best",
+    id: str = "item",
+    vectors: Sequence[str] = ("item",),
+    batch: int = 1024,
+    separator: str | None = None,
+    missing: "Missing" = "reject",
+    max_rejects: float = 0.01,
+    format: "Format" = "parquet",
+    say: Say | None = None,
+) -> "Embedded":
+    """Writes the vectors of raw items to a folder of shards; those that it holds already are not computed again."""
+    from serve.embed import is_file
+    from serve.trained import Trained
+
+    if is_file(output):
+        raise UserError(f"{output}: raw items become a folder of shards; name one without an ending, such as vectors")
+    trained = Trained(workdir, step=step)
+
+    def rows(inputs: Inputs) -> tuple[Input, Features]:
+        features = needed(trained.features, inputs=inputs)
+        if missing == "keep":
+            features = Features(
+                all=tuple(chz.replace(f, absent="black") if isinstance(f, Image) else f for f in features.all)
+            )
+        return ParquetInput(
+            input, features=features, vocabularies=trained.vocabularies, carry=(id,), separator=separator
+        ), features
+
+    return _embed(
+        trained,
+        offered=trained.features.arrays(inputs_only=True),
+        open=rows,
+        output=output,
+        id=id,
+        vectors=vectors,
+        batch=batch,
+        missing=missing,
+        max_rejects=max_rejects,
+        format=format,
+        say=say,
+    )
+
+
+def _embed(
+    trained: "Trained",
+    *,
+    offered: Inputs,
+    open: Callable[[Inputs], tuple[Input, Features]],
+    output: Path,
+    id: str,
+    vectors: Sequence[str],
+    batch: int,
+    missing: "Missing",
+    max_rejects: float = 0.01,
+    format: "Format" = "parquet",
+    say: Say | None,
+) -> "Embedded":
+    """`open` makes the rows of the inputs that the vectors turn out to read."""
+    from serve.embed import forward_of
+    from serve.embed_folder import embed_folder
+
+    forward = forward_of(trained, vectors=vectors, offered=offered, batch=batch)
+    rows, features = open(forward.inputs)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return embed_folder(
+        forward,
+        model=trained.version,
+        outputs=vectors,
+        rows=rows,
+        id=id,
+        features=features,
+        output=output,
+        format=format,
+        batch=batch,
+        missing=missing,
+        max_rejects=max_rejects,
+        say=say,
+    )
 
 
 def index_vectors(vectors: Path, *, output: Path, metric: Metric = "dot") -> dict[str, int]:
-    """Builds the index of a file that `embed` wrote."""
-    from serve.embed import read
+    """Builds the index of a file or folder that `embed` wrote."""
+    from data.vectors import read
 
-    if not vectors.is_file():
-        raise UserError(f"{vectors} is not a file of vectors; python -m serve embed WORKDIR writes one")
+    if not vectors.exists():
+        raise UserError(f"{vectors}: there are no vectors; python -m serve embed WORKDIR writes them")
     ids, rows, model = read(vectors)
     build(rows, ids=ids, metric=metric, model=model).save(output)
     return {"rows": len(ids), "dim": rows.shape[1]}

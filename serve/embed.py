@@ -1,22 +1,25 @@
-"""Vectors of every row of a source, as {id, vector}: what an index is built from and a click tower reads."""
+"""Vectors of every row of a source, as one file {id, vector}; folders of shards are serve/embed_folder.py's."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import UserError
 from data.sources import Source
-from serve.forward import Forward
+from data.vector_shards import MODEL
+from data.vectors import read as read
+from serve.forward import Forward, Inputs
 from serve.inputs import SourceInput
+from serve.pack import inputs_read
 from serve.progress import Rows, Say
 from serve.threads import ahead
 from serve.trained import Trained, inputs_in
 
 BATCH = 1024
-MODEL = b"adloom.model"
 
 
 def embed(
@@ -31,65 +34,50 @@ def embed(
 ) -> dict[str, int]:
     """Writes `output` (.parquet or .npz), in the order of the source; `vectors` are joined end to end."""
     write = _write_npz if kind_of(output) == ".npz" else _write_parquet
-    forward = _forward(trained, source=source, vectors=vectors, batch=batch)
-    dim = sum(shape[0] for shape, _ in forward.outputs().values())
+    forward = forward_of(trained, vectors=vectors, offered=inputs_in(source, features=trained.features), batch=batch)
+    dim = forward.outputs()["vector"][0][0]
     rows = SourceInput(source, inputs=forward.inputs, name="the source", carry=(id,))
     output.parent.mkdir(parents=True, exist_ok=True)
     with Rows(f"embedding into {output.name}", total=len(source), say=say) as progress:
-        write(
-            output, _batches(forward, rows=rows, id=id, vectors=vectors, batch=batch, progress=progress), dim, trained
-        )
+        write(output, _batches(forward, rows=rows, id=id, batch=batch, progress=progress), dim, trained)
     return {"rows": len(source), "dim": dim}
+
+
+def is_file(output: Path) -> bool:
+    """Whether `output` names one file; what has no ending is a folder of shards."""
+    return output.suffix != "" and not output.is_dir()
 
 
 def kind_of(output: Path) -> str:
     if output.suffix not in (".parquet", ".npz"):
-        raise UserError(f"{output} ends neither in .parquet nor in .npz")
+        raise UserError(f"{output} ends neither in .parquet nor in .npz; a folder of shards has no ending")
     return output.suffix
 
 
-def read(path: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """ids, vectors and the version of the model that made them."""
-    try:
-        if path.suffix == ".npz":
-            with np.load(path) as file:
-                return file["id"], file["vector"], str(file["model"]) if "model" in file else ""
-        table = pq.read_table(path, columns=["id", "vector"])
-    except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"{path} holds no vectors (columns id and vector): {str(error).splitlines()[0][:160]}"
-        ) from error
-    vectors = table["vector"].combine_chunks()
-    dim = len(vectors[0]) if len(vectors) else 0
-    flat = vectors.flatten().to_numpy(zero_copy_only=False)
-    if vectors.null_count or len(flat) != dim * len(vectors):
-        raise UserError(f"{path}: the vectors are not all of one length")
-    model = (table.schema.metadata or {}).get(MODEL, b"").decode()
-    ids = table["id"].to_numpy()
-    return ids.astype(str) if ids.dtype == object else ids, flat.reshape(-1, dim), model
+def forward_of(trained: Trained, *, vectors: Sequence[str], offered: Inputs, batch: int) -> Forward:
+    """The model as {"vector"}: some of its outputs end to end, from those of the inputs `offered` that they read."""
 
-
-def _forward(trained: Trained, *, source: Source, vectors: Sequence[str], batch: int) -> Forward:
     def function(weights, inputs):
         predictions = trained.predict(weights, inputs)
         for name in vectors:
             if name not in predictions:
-                raise UserError(f"the model gives {', '.join(predictions)} for this source, but no vector {name!r}")
+                raise UserError(f"the model gives {', '.join(predictions)} for these inputs, but no vector {name!r}")
             if predictions[name].ndim != 2:
                 raise UserError(f"{name!r} has shape {predictions[name].shape}, which is no vector per row")
-        return {name: predictions[name] for name in vectors}
+        return {"vector": jnp.concatenate([predictions[name].astype(jnp.float32) for name in vectors], axis=1)}
 
-    inputs = inputs_in(source, features=trained.features)
+    read = inputs_read(function, weights=trained.weights, inputs=offered)
+    inputs = {name: spec for name, spec in offered.items() if name in read}
     return Forward(function, weights=trained.weights, inputs=inputs, max_batch=batch)
 
 
 def _batches(
-    forward: Forward, *, rows: SourceInput, id: str, vectors: Sequence[str], batch: int, progress: Rows
+    forward: Forward, *, rows: SourceInput, id: str, batch: int, progress: Rows
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     chunks = (chunk for span in rows.spans(rows=1 << 20) for chunk in rows.read(span, rows=batch))
     for chunk in ahead(chunks, depth=2):
         found = forward.submit(chunk.rows, size=batch).result()
-        yield chunk.carried[id].to_numpy(), np.concatenate([found[name] for name in vectors], axis=1)
+        yield chunk.carried[id].to_numpy(), found["vector"]
         progress.advance(chunk.count)
 
 

@@ -26,6 +26,9 @@ class Chunk:
     rows: dict[str, np.ndarray]
     carried: dict[str, pa.Array]
     rejects: list[dict[str, Any]] = field(default_factory=list)
+    file: str = ""
+    first: int = 0
+    """Where the rows stand: the number of the first in its file."""
 
 
 class Input(Protocol):
@@ -88,7 +91,8 @@ class ParquetInput:
             )
             carried = {name: batch.column(name) for name in self.carried.names}
             rejects = list(encoded.rejects.lines())
-            yield Chunk(batch.num_rows, np.asarray(encoded.keep), encoded.rows, carried, rejects)
+            keep = np.asarray(encoded.keep)
+            yield Chunk(batch.num_rows, keep, encoded.rows, carried, rejects, str(span.file), at)
             at += batch.num_rows
 
 
@@ -126,4 +130,4 @@ class SourceInput:
             taken = self._source.take(index)
             carried = {name: pa.array(taken[name]) for name in self.carried.names}
             wanted = {name: taken[name] for name in self._inputs}
-            yield Chunk(len(index), np.arange(len(index)), wanted, carried)
+            yield Chunk(len(index), np.arange(len(index)), wanted, carried, [], self._name, start)

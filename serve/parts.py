@@ -1,4 +1,4 @@
-"""An output file written in parts, so that a killed run goes on where it stopped and ends with the same bytes.
+"""An output written in parts, so that a killed run goes on where it stopped and ends with the same bytes.
 
 Beside `y.parquet` stands the folder `y.parquet.parts` until all is done: progress.json says what is being
 written, part-00012.arrow and part-00012.rejects.jsonl hold span 12 and appear only when it is finished.
@@ -28,7 +28,7 @@ Reject = Mapping[str, Any]
 class Parts:
     def __init__(self, output: Path, *, made_from: Mapping[str, Any], schema: pa.Schema, resume: bool):
         self.output, self.rejects_path = output, output.with_name(output.name + ".rejects.jsonl")
-        self.folder = output.with_name(output.name + ".parts")
+        self.folder = _folder(output)
         self.mark = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
         self.schema = schema.with_metadata(
             {MARK: self.mark.encode(), b"adloom.model": str(made_from["model"]).encode()}
@@ -36,6 +36,12 @@ class Parts:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._take_lock()
         self._begin(made_from, resume=resume)
+
+    @staticmethod
+    def begun(output: Path, *, made_from: Mapping[str, Any]) -> bool:
+        """Whether a killed run has left parts of the very same."""
+        path = _folder(output) / PROGRESS
+        return path.is_file() and read_json(path) == json.loads(json.dumps(made_from))
 
     def finished(self) -> bool:
         """Whether the output stands there already, made from the very same."""
@@ -59,22 +65,35 @@ class Parts:
 
     def join(self, count: int, *, group_rows: int) -> None:
         """Puts output and rejects file in place and drops the parts."""
+        scratch = self.output.with_name(f".{self.output.name}.part")
+        batches = (batch for index in range(count) for batch in self.read(index))
+        with pq.ParquetWriter(scratch, self.schema, compression="zstd") as writer:
+            for table in _grouped(batches, schema=self.schema, rows=group_rows):
+                writer.write_table(table, row_group_size=group_rows)
+        self.put_rejects(count)
+        scratch.replace(self.output)
+        self.drop()
+
+    def put_rejects(self, count: int, *, more: Iterable[Reject] = ()) -> None:
+        """Puts the rejects file in place, with what the whole has shown beside its parts."""
         rejects = self.rejects_path.with_name(f".{self.rejects_path.name}.part")
         with rejects.open("wb") as file:
             for index in range(count):
                 with self._rejects(index).open("rb") as part:
                     shutil.copyfileobj(part, file)
-        scratch = self.output.with_name(f".{self.output.name}.part")
-        with pq.ParquetWriter(scratch, self.schema, compression="zstd") as writer:
-            for table in _grouped(self._read(count), schema=self.schema, rows=group_rows):
-                writer.write_table(table, row_group_size=group_rows)
+            for reject in more:
+                file.write(_line(reject).encode())
         if rejects.stat().st_size:
             rejects.replace(self.rejects_path)
         else:
             rejects.unlink()
             self.rejects_path.unlink(missing_ok=True)
-        scratch.replace(self.output)
-        self.drop()
+
+    def read(self, index: int) -> Iterator[pa.RecordBatch]:
+        """The batches of a finished span."""
+        with pa.OSFile(str(self._part(index))) as file, pa.ipc.open_file(file) as part:
+            for i in range(part.num_record_batches):
+                yield part.get_batch(i)
 
     def drop(self) -> None:
         shutil.rmtree(self.folder)
@@ -84,12 +103,6 @@ class Parts:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def _read(self, count: int) -> Iterator[pa.RecordBatch]:
-        for index in range(count):
-            with pa.OSFile(str(self._part(index))) as file, pa.ipc.open_file(file) as part:
-                for i in range(part.num_record_batches):
-                    yield part.get_batch(i)
 
     def _begin(self, made_from: Mapping[str, Any], *, resume: bool) -> None:
         path = self.folder / PROGRESS
@@ -136,7 +149,7 @@ class PartWriter:
     def add(self, batch: pa.RecordBatch, *, rejects: Sequence[Reject]) -> None:
         self._arrow.write_batch(batch)
         for reject in rejects:
-            self._rejects.write(json.dumps(reject, ensure_ascii=False) + "\n")
+            self._rejects.write(_line(reject))
 
     def abandon(self) -> None:
         self._arrow.close()
@@ -146,6 +159,14 @@ class PartWriter:
         self.abandon()
         self._rejects_scratch.replace(self._rejects_path)
         self._scratch.replace(self._path)  # last: its name says that the span is done
+
+
+def _folder(output: Path) -> Path:
+    return output.with_name(output.name + ".parts")
+
+
+def _line(reject: Reject) -> str:
+    return json.dumps(reject, ensure_ascii=False) + "\n"
 
 
 def _grouped(batches: Iterable[pa.RecordBatch], *, schema: pa.Schema, rows: int) -> Iterator[pa.Table]:

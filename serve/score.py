@@ -75,7 +75,7 @@ def score(
             parts.drop()
             rejected = _rejected(parts.rejects_path)
         else:
-            job = _Job(forward, rows=rows, parts=parts, batch=batch)
+            job = Job(forward, rows=rows, parts=parts, batch=batch)
             rejected = job.run(spans, total=total, max_rejects=max_rejects, say=say)
             parts.join(len(spans), group_rows=span_rows)
     finally:
@@ -83,20 +83,25 @@ def score(
     return Scored(output, total, rejected, time.perf_counter() - begun, parts.rejects_path if rejected else None)
 
 
-class _Job:
+class Job:
+    """Brings the rows of an input through the model into parts, each stage in a thread of its own."""
+
+    doing = "scoring"
+    retry = "go on with --resume and a larger --max-rejects"
+
     def __init__(self, forward: Forward, *, rows: Input, parts: Parts, batch: int):
         self.forward, self.rows, self.parts, self.batch = forward, rows, parts, batch
 
     def run(self, spans: Sequence[Any], *, total: int, max_rejects: float, say: Say | None) -> int:
         """Writes the parts that are not there yet and returns the number of rejected rows of all."""
-        tally = _Tally(total=total, allowed=max_rejects)
+        tally = Tally(total=total, allowed=max_rejects, retry=self.retry)
         todo = [i for i in range(len(spans)) if not self.parts.done(i)]
         for index in range(len(spans)):
             if index not in todo:
                 tally.add(self.parts.rejected(index))
         before = total - sum(spans[i].rows for i in todo)
         with (
-            Rows(f"scoring {self.parts.output.name}", total=total, done=before, say=say) as progress,
+            Rows(f"{self.doing} {self.parts.output.name}", total=total, done=before, say=say) as progress,
             closing(_Writer(self.parts, progress=progress)) as writer,
             Behind(writer.write, depth=2) as behind,
             closing(ahead(self._steps(spans, todo=todo), depth=3)) as steps,
@@ -119,11 +124,11 @@ class _Job:
                 yield index, True, held
 
 
-class _Tally:
+class Tally:
     """Counts rejected rows and stops the run once more than the allowed share of all rows is among them."""
 
-    def __init__(self, *, total: int, allowed: float):
-        self.rows, self._total, self._allowed = 0, total, allowed
+    def __init__(self, *, total: int, allowed: float, retry: str, rows: int = 0):
+        self.rows, self._total, self._allowed, self._retry = rows, total, allowed, retry
         self._first: list[dict[str, Any]] = []
 
     def add(self, rejects: list[dict[str, Any]]) -> None:
@@ -134,8 +139,8 @@ class _Tally:
         if self.rows > self._allowed * self._total:
             lines = "".join(f"\n  {r['file']} row {r['row']}: {r['field']}: {r['why']}{_value(r)}" for r in self._first)
             raise TooManyRejects(
-                f"{self.rows} of {self._total} rows rejected so far, allowed {self._allowed:.1%}; mend the data, or "
-                f"go on with --resume and a larger --max-rejects. The first:{lines}"
+                f"{self.rows} of {self._total} rows rejected so far, allowed {self._allowed:.1%}; "
+                f"mend the data, or {self._retry}. The first:{lines}"
             )
 
 

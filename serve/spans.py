@@ -22,11 +22,15 @@ class Span:
 
 
 def parquet_files(path: Path) -> list[Path]:
-    """`path` itself, or the Parquet files of a folder by name."""
+    """`path` itself, or the Parquet files of a folder or a glob by name."""
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"{path} does not exist; --input takes a Parquet file or a folder of them")
+        base = path.anchor or "."
+        found = sorted(p for p in Path(base).glob(str(path.relative_to(base))) if p.is_file())
+        if not found:
+            raise UserError(f"{path} does not exist; --input takes a Parquet file, a folder of them or a glob")
+        return found
     hidden = (".", "_")
     found = sorted(p for p in path.rglob("*.parquet") if not p.name.startswith(hidden))
     if not found:

@@ -15,11 +15,13 @@ from train.pipeline import Results, Say, Stage
 
 @chz.chz
 class Embed(Stage):
-    """Vectors of every row of a source; the next stage reads them as "@<this stage>/vectors.npz"."""
+    """Vectors of every row of a source; the next stage reads them as "@<this stage>/<name>"."""
 
     of: str = chz.field(doc="workdir of a training run, such as @encoder")
     source: SourceConfig
-    name: str = chz.field(default="vectors.npz", doc="file in this stage's folder; .npz or .parquet")
+    name: str = chz.field(
+        default="vectors.npz", doc="file in this stage's folder, .npz or .parquet; without an ending a folder of shards"
+    )
     id: str = chz.field(default="item", doc="column of the source that names a row")
     vectors: tuple[str, ...] = chz.field(default=("item",), doc="outputs of the model, joined end to end")
     batch: int = 1024
@@ -40,7 +42,7 @@ class Embed(Stage):
 class Index(Stage):
     """An exact index in this stage's folder `index`."""
 
-    of: str = chz.field(doc="file of vectors, such as @items/vectors.npz")
+    of: str = chz.field(doc="file or folder of vectors, such as @items/vectors.npz")
     metric: Literal["dot", "cosine"] = "dot"
 
     def run(self, *, out: Path, say: Say) -> Results:

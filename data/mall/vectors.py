@@ -1,13 +1,12 @@
-"""Item vectors from a file of ids and vectors, as rows of one matrix; a few items without a vector get zeros."""
+"""Item vectors by their ids, from a folder or a file, as rows of one matrix; a few items without a vector get zeros."""
 
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from data.errors import UserError
 from data.features import FIRST
+from data.vectors import FORM, read
 
 MISSING = 0.1
 """Share of the items that may lack a vector; more, and the file is of other items."""
@@ -16,20 +15,11 @@ NAMED = 5
 
 def read_vectors(path: str, *, rows: int, missing: float = MISSING) -> np.ndarray:
     """[rows, dim] float32, row = id in the batch; rows 0 and 1 are no item's."""
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise UserError(f"{path}: no such file of item vectors; run the stage that embeds the items first")
-    if path.endswith(".npz"):
-        with np.load(path) as file:
-            if lost := {"id", "vector"} - set(file):
-                raise UserError(f"{path}: no array {sorted(lost)}; item vectors are arrays id [n] and vector [n, d]")
-            ids, vectors = file["id"], file["vector"]
-    else:
-        ids, vectors = _of_parquet(path)
-    if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or not vectors.size:
-        raise UserError(
-            f"{path}: ids of shape {ids.shape} and vectors of shape {vectors.shape}; item vectors are id [n] and "
-            "vector [n, d]"
-        )
+    ids, vectors, _ = read(Path(path))
+    if not vectors.size:
+        raise UserError(f"{path}: ids of shape {ids.shape} and vectors of shape {vectors.shape}; {FORM}")
     if not np.issubdtype(ids.dtype, np.integer):
         raise UserError(f"{path}: ids are {ids.dtype}; item vectors are named by the integer ids of the batch")
     if ids.min() < 0 or ids.max() >= rows:
@@ -48,17 +38,6 @@ def read_vectors(path: str, *, rows: int, missing: float = MISSING) -> np.ndarra
     out = np.zeros((rows, vectors.shape[1]), np.float32)
     out[ids] = vectors
     return out
-
-
-def _of_parquet(path: str) -> tuple[np.ndarray, np.ndarray]:
-    names = pq.read_schema(path).names
-    if absent := [name for name in ("id", "vector") if name not in names]:
-        raise UserError(f"{path}: no column {absent}; item vectors are columns id and vector")
-    table = pq.read_table(path, columns=["id", "vector"])
-    widths = np.unique(pc.list_value_length(table["vector"]).to_numpy())
-    if len(widths) > 1:
-        raise UserError(f"{path}: vectors of {', '.join(map(str, widths))} numbers; item vectors have one width")
-    return table["id"].to_numpy(), np.stack(table["vector"].to_numpy(zero_copy_only=False))
 
 
 def _some(ids: np.ndarray) -> str:
