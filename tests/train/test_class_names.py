@@ -39,10 +39,13 @@ class Rows(SourceConfig):
 class Names(SourceConfig):
     """Two prompts of each class but the last, one of them far longer."""
 
+    wide: float = 1.5
+
     def make(self):
         kind = np.repeat(np.arange(CLASSES - 1), 2)
         rng = np.random.default_rng(9)
-        x = (CENTRES[kind] + 0.5 * rng.normal(size=(len(kind), D))) * np.tile([1.0, 30.0], CLASSES - 1)[:, None]
+        spread = np.array([0.1, self.wide, 0.1])[kind][:, None]  # the prompts of class 1 agree least
+        x = (CENTRES[kind] + spread * rng.normal(size=(len(kind), D))) * np.tile([1.0, 30.0], CLASSES - 1)[:, None]
         return InMemory(
             {"x": x, "kind": kind}, features=Features(all=(Dense(name="x", dim=D), Label(name="kind", type="class")))
         )
@@ -87,6 +90,12 @@ def test_classes_by_name_and_rows_by_class_name(blend):
     assert values["kind/query/mrr"] == pytest.approx((1 / (1 + hits.argmax(1))).mean())
 
 
+def test_equal_rows_of_the_class_sought_are_no_ties_against_it():
+    found = ClassNames(source=Rows(noise=0.0), prompts={"kind": Names(wide=0.1)}).run(predict).values
+    # Of the ten rows that are alike two are of no class; those alone tie with the eight that are sought.
+    assert found["kind/query/mrr"] == pytest.approx(1 / 3) and found["kind/query/precision@10"] == pytest.approx(0.8)
+
+
 def test_what_cannot_be_named_is_said():
     with pytest.raises(UserError, match="did you mean 'kind'"):
         ClassNames(source=Rows(), prompts={"kinds": Names()}).run(predict)
@@ -127,6 +136,9 @@ def test_a_probe_of_all_rows_and_of_few():
     assert values["kind/accuracy@1"] == pytest.approx((best == test["kind"])[test["kind"] >= 0].mean())
     few = chz.replace(whole, shots=1, draws=4, support=Rows(noise=0.01), source=Rows(seed=1, noise=0.01))
     assert few.run(predict).values["key/accuracy@1"] == 1  # one example of each class says it all
+    assert (
+        chz.replace(whole, shots=1, draws=9).run(predict).values["kind/accuracy@1"] < values["kind/accuracy@1"] - 0.05
+    )
     unlearnt = chz.replace(few, support=Rows(rows=3, noise=0.01)).run(predict).values
     assert unlearnt["key/accuracy@1"] == pytest.approx(0.75)  # class 3 is not among the three rows
 
