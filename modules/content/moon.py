@@ -96,7 +96,8 @@ class MOONModel(Model):
         if OTHER in found:
             outputs["negatives"], outputs["negatives/known"] = (x[:, None] for x in found[OTHER])
         if PRODUCT in found:
-            outputs["bank"], outputs["bank/known"] = self.bank(outputs["item"], rngs=rngs)
+            held, filled = self.bank(outputs["item"], rngs=rngs)
+            outputs["bank"], outputs["bank/known"] = held, filled & jnp.any(held != 0, axis=1)
         return {**outputs, **balance_losses(self)}
 
     def _names(self, side: str) -> set[str]:
