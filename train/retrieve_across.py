@@ -45,7 +45,7 @@ class RetrieveAcross(Retrieve):
 
     def _across(self, key: np.ndarray, all_of: dict[str, np.ndarray]) -> Evaluation:
         total = Evaluation(values={}, rows=len(key))
-        for source, target in permutations(self.domains, 2):
+        for source, target in self._directions():
             asks, found = ((all_of[name] != 0).any(axis=1) for name in (source, target))
             if not asks.any() or not found.any():
                 raise UserError(f"no row has a vector of {source!r}, or none of {target!r}: there is nothing to rank")
@@ -54,3 +54,21 @@ class RetrieveAcross(Retrieve):
             one = self._measure(rows, all_of[source][asks], all_of[target][found][first], items)
             total = total.plus(one.under(f"{source}-{target}"))
         return total
+
+    def _directions(self) -> list[tuple[str, str]]:
+        return list(permutations(self.domains, 2))
+
+
+@chz.chz
+class RetrieveBetween(RetrieveAcross):
+    """The same in chosen directions, say between two sides of a row that each have several modalities."""
+
+    directions: tuple[tuple[str, str], ...] = chz.field(doc="(predictions that ask, predictions to be found)")
+
+    @chz.validate
+    def _domains_are_asked(self) -> None:
+        if unknown := sorted({name for pair in self.directions for name in pair} - set(self.domains)):
+            raise ValueError(f"directions name {unknown[0]!r}, which is none of domains {self.domains}")
+
+    def _directions(self) -> list[tuple[str, str]]:
+        return list(self.directions)

@@ -35,5 +35,5 @@ class SkipGram(Task):
         return with_aux(loss, outputs)
 
     def predict(self, outputs: Outputs, batch: Batch) -> Predictions:
-        sides = {side: outputs[side] for side in ("query", "item") if side in outputs}
-        return {side: unit(x) for side, x in sides.items()} if self.cosine else sides
+        sides = [side for side in ("query", "item") if side in outputs]
+        return {side: unit(outputs[side]) if self.cosine else outputs[side] for side in sides}
