@@ -17,12 +17,13 @@ from pathlib import Path
 from tests.contract.cases import ROOT
 from train.command import read_config
 from train.loop import train
+from train.pipeline import run_pipeline
 
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
     """`metric` of config `full` should be above that of `without`, which lacks the idea and shares the rest; or, of
-    an idea that saves time, no more than `within` below it."""
+    an idea that saves time, no more than `within` below it. "pipeline@stage" is a stage with all that it needs."""
 
     claim: str
     metric: str
@@ -186,16 +187,83 @@ ABLATIONS = {
     "in_out_tables": Ablation(
         "two embeddings of a product beat one", "test/recall@10", "in_out_mall", "in_out_mall model.space=one"
     ),
+    "moon_core": Ablation(
+        "the core beside the whole picture finds the product before another wall",
+        "image/recall@10",
+        "moon_mall",
+        "moon_mall model.core=False",
+    ),
+    "moon_guided": Ablation(
+        "experts of their own for categories and attributes name the category of a page that does not",
+        "class/leaf/accuracy@1",
+        "moon_mall",
+        "moon_mall model.experts.guided=False",
+    ),
+    "moon_negatives": Ablation(
+        "negatives of past batches and of the same leaf",
+        "image/recall@1",
+        "moon_mall",
+        "moon_mall model.bank=0 source.hard=False",
+    ),
+    "moon_pool": Ablation(
+        "the mean of all tokens is no worse than the last",
+        "image/recall@10",
+        "moon_mall",
+        "moon_mall model.pool=last",
+    ),
+    "mim_csft": Ablation(
+        "pairs of clicks align pictures with what is clicked next",
+        "clicked/recall@100",
+        "mim_mall@csft",
+        "mim_mall@pretraining",
+    ),
+    "mim_negatives": Ablation(
+        "negatives of past batches and of the same leaf",
+        "clicked_fused/recall@100",
+        "mim_mall@csft",
+        "mim_mall@csft stages.csft.experiment.model.bank=0 stages.csft.experiment.source.hard=False",
+    ),
+    "mim_vectors": Ablation(
+        "vectors aligned with clicks serve the click tower better than those of listings alone",
+        "test/auc",
+        "mim_mall@mim",
+        "mim_mall@mim_of_stage_1",
+    ),
+    "mim_cold": Ablation("content interest ranks what arrived later", "test/cold/auc", "mim_mall@mim", "mim_mall@ids"),
+    "composed_words": Ablation(
+        "words say how the picture is to change",
+        "test/recall@10",
+        "composed_mall",
+        "composed_mall model.fusion=image",
+    ),
+    "composed_picture": Ablation(
+        "the picture says what the words leave open",
+        "test/recall@10",
+        "composed_mall",
+        "composed_mall model.fusion=text",
+    ),
+    "composed_gate": Ablation(
+        "a gate on the picture beats the sum of both",
+        "test/recall@10",
+        "composed_mall",
+        "composed_mall model.fusion=sum",
+    ),
 }
 
 
 def figure(words: str, *, seed: int, metric: str, workdir: Path) -> float:
     """The metric of a config with overrides, trained with one seed."""
     config, *overrides = words.split()
-    experiment = read_config(ROOT / "configs" / f"{config}.py", [*overrides, f"seed={seed}", f"loader.seed={seed}"])
+    config, _, stage = config.partition("@")
     name = "-".join([config, *overrides, str(seed)]).replace("/", "_")
     print(f"{words} seed {seed}", file=sys.stderr, flush=True)
-    metrics = train(experiment, workdir=workdir / name, say=lambda line: None).metrics
+    path, every = ROOT / "configs" / f"{config}.py", "...experiment." if stage else ""
+    seeded = [f"{every}seed={seed}", f"{every}loader.seed={seed}"]
+    resolved = read_config(path, [*overrides, *seeded])
+    if stage:
+        metrics = run_pipeline(resolved.only([stage]), workdir=workdir / name, say=lambda line: None)[stage]
+    else:
+        metrics = train(resolved, workdir=workdir / name, say=lambda line: None).metrics
     if metric not in metrics:
         raise KeyError(f"{config} has no figure {metric!r}, but {', '.join(sorted(metrics))}")
     return metrics[metric]
