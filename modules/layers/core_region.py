@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 NEAR = 0.08  # difference to the border, of 1, that is still background
-SPREAD = 0.55  # standard deviation of the trust in the middle, of half a side
+SPREAD = 0.4  # standard deviation of the trust in the middle, of half a side
 TAIL = 0.02  # share of what differs that may lie outside on each side
 MARGIN = 0.02  # of the sides, added all round
 
