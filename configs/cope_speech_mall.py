@@ -12,7 +12,9 @@ import chz
 
 from configs import cope_mall
 from data.sources import SourceConfig
+from train.evaluators import Evaluator
 from train.experiment import Experiment
+from train.space import Space
 
 
 def get_config() -> Experiment:
@@ -21,9 +23,15 @@ def get_config() -> Experiment:
     def heard(source: SourceConfig) -> SourceConfig:
         return chz.replace(source, asr="clean")
 
+    def measured(evaluator: Evaluator) -> Evaluator:
+        evaluator = chz.replace(evaluator, source=heard(evaluator.source))
+        if not isinstance(evaluator, Space) or evaluator.seen is None:
+            return evaluator
+        return chz.replace(evaluator, seen=heard(evaluator.seen))
+
     return chz.replace(
         base,
         model=chz.replace(base.model, speech=("video_text", "live_text")),
         source=heard(base.source),
-        evals={name: chz.replace(e, source=heard(e.source)) for name, e in base.evals.items()},
+        evals={name: measured(e) for name, e in base.evals.items()},
     )

@@ -4,22 +4,33 @@ ADLOOM_DATA=... python -m train configs/image_text_fashion.py --workdir runs/ima
 
 CLIP's softmax; listings of one title are no negatives of each other, and count as one when retrieved. Validation is
 the 2,847 listings of the published split, some with a title that a training listing has: no zero-shot claim.
+
+"kagl" and "names" follow the public KAGL benchmark: 2,000 titles, here of the validation split, seek their pictures
+among all listings, every listing of a title being an answer; names of categories and colours seek listings by 0.9 of
+the picture's vector and 0.1 of the title's. Here are 41,630 listings in place of 44,434, of 60x80 pixels, and most of
+them are trained on: say so beside a comparison. The benchmark's MRR is that of the first ten, mrr@10 here.
 """
 
+from data.packed_classes import PackedClasses, PackedPrompts
 from data.packed_images import PackedImages
 from data.pipeline import Loader
 from modules.content.image_text import ImageText
 from modules.encoders.vision import ConvNet
+from train.class_names import ClassNames
+from train.contact_sheet import ContactSheet
 from train.evaluators import Retrieve
 from train.experiment import Experiment
-from train.metrics.ranking import MedianRank, Recall
+from train.metrics.ranking import MRR, MedianRank, Recall
 from train.optim import Optimizer
+from train.retrieve_every import RetrieveEvery
 from train.tasks.contrastive import Contrastive
 
 
 def get_config() -> Experiment:
+    folder = "$ADLOOM_DATA/fashion"
+    everything = PackedClasses(path=folder, split="all")
     valid = Retrieve(
-        source=PackedImages(path="$ADLOOM_DATA/fashion", split="val"),
+        source=PackedImages(path=folder, split="val"),
         target="product",
         key="product",
         metrics=(Recall(ks=(1, 10)), MedianRank()),
@@ -28,9 +39,24 @@ def get_config() -> Experiment:
     return Experiment(
         model=ImageText(vision=ConvNet()),
         task=Contrastive(label="product"),
-        source=PackedImages(path="$ADLOOM_DATA/fashion"),
+        source=PackedImages(path=folder),
         loader=Loader(batch_size=256),
         optimizer=Optimizer(algorithm="adamw", lr=1e-3, warmup_steps=30, lr_schedule="cosine", weight_decay=0.01),
-        evals={"valid": valid},
+        evals={
+            "valid": valid,
+            "kagl": RetrieveEvery(
+                source=PackedClasses(path=folder, split="val", most=2000),
+                corpus=everything,
+                target="product",
+                key="product",
+                metrics=(Recall(ks=(1, 10)), MRR(ks=(10,))),
+            ),
+            "names": ClassNames(
+                source=everything,
+                prompts={name: PackedPrompts(path=folder, of=name) for name in everything.classes},
+                blend=0.1,
+            ),
+            "neighbours": ContactSheet(source=PackedClasses(path=folder, split="val"), key="product"),
+        },
         steps=1500,
     )

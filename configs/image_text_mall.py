@@ -4,10 +4,14 @@ python -m train configs/image_text_mall.py --workdir runs/image_text
 python -m train configs/image_text_mall.py --workdir runs/siglip task.objective=sigmoid model.bias=-10.0
 
 Negatives are the global batch, on however many devices; task.chunk=64 keeps the logits of 64 at a time. Listings of
-one product are no negatives of each other. Evaluated on products that no training pair shows.
+one product are no negatives of each other. Evaluated on products that no training pair shows: by retrieval, by the
+names of their classes, by linear probes of few examples, by the shape of the space. The report shows neighbours.
 Figures: README, table of systems.
 """
 
+import chz
+
+from configs.content_evals import picture_and_title
 from data.mall.config import Mall
 from data.mall.sources import MallPairs, Split
 from data.pipeline import Loader
@@ -20,6 +24,12 @@ from train.tasks.contrastive import Contrastive
 
 
 def get_config() -> Experiment:
+    encoder = plain()
+    return chz.replace(encoder, evals={**encoder.evals, **picture_and_title(Mall())})
+
+
+def plain() -> Experiment:
+    """With retrieval alone to measure: for pipelines that go on with the encoder."""
     mall = Mall()
 
     def retrieval(split: Split) -> Retrieve:

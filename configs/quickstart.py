@@ -32,7 +32,7 @@ def get_config() -> Pipeline:
 
     return Pipeline(
         stages={
-            "encoder": Train(experiment=image_text_mall.get_config()),
+            "encoder": Train(experiment=image_text_mall.plain()),
             "items": Embed(of="@encoder", source=MallProducts(mall=Mall()), vectors=("item", "query")),
             "ids": Train(experiment=tower(None)),
             "ids_and_content": Train(experiment=tower(vectors)),
