@@ -28,7 +28,7 @@ BLOCK = 1 << 14  # requests simulated at once
 @chz.chz
 class ImageSearch:
     mall: Mall = chz.field(default_factory=Mall)
-    requests: int = 40_000
+    requests: int = 50_000
     slots: int = chz.field(default=6, doc="of a page")
     pool: int = chz.field(default=16, doc="candidates of a request")
     popularity: float = chz.field(default=1.5, doc="exponent of a candidate's popularity in what is shown")

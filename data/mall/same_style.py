@@ -57,9 +57,9 @@ def is_hardware(shop: Catalogue) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def pairs_of(law: ImageSearch, rule: ClickRule, split: str) -> Clicked:
-    """The pairs of all clicks among products of a split."""
+    """The pairs of the training days' clicks among products of a split."""
     log, shop = searches(law), shop_of(law.mall)
-    request, slot = np.nonzero(log["click"])
+    request, slot = np.nonzero(log["click"] & (log["time"] < law.mall.period("train")[1])[:, None])
     trigger, offer = log["query"][request], log["item"][request, slot]
     known = products_of(law.mall, split=split)
     keep = known[trigger] & known[offer]
