@@ -142,7 +142,9 @@ class Vocabularies(Mapping[str, Vocabulary]):
         from data.tokenizer import load  # 30 ms, and only texts need it
 
         if name not in self._tokenizers:
-            paths = [Path(name)] if self.folder is None else [self.folder / name, Path(name)]
+            paths = [Path(name)]
+            if self.folder is not None:  # a model's folder has it by its last name
+                paths = [self.folder / name, self.folder / Path(name).name, *paths]
             path = next((p for p in paths if p.is_file()), None)
             if path is None:
                 raise UserError(f"no tokenizer file {name!r}; looked at {', '.join(map(str, paths))}")

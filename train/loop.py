@@ -257,9 +257,12 @@ def _silent(line: str) -> None:
 
 
 def _keep_beside_the_model(source: Source, *, folder: Path) -> None:
-    """Vocabularies, which serving encodes by, and the rows that reading set aside, where the source has such."""
+    """Vocabularies and tokenizers, which serving encodes by, and the rows that reading set aside."""
     vocabularies, rejects = getattr(source, "vocabularies", None), getattr(source, "rejects", None)
-    if vocabularies:
+    if vocabularies is not None:
+        for feature in source.features.select(kinds=("text",)).all:
+            if getattr(feature, "tokenizer", None) is not None:
+                vocabularies.tokenizer(feature.tokenizer)  # not read yet where the encoded rows came from a cache
         vocabularies.save(folder / "vocabularies")
     if rejects is not None and rejects.count:
         rejects.write(folder / "rejects.jsonl")

@@ -5,7 +5,7 @@ import pytest
 
 from data.errors import UserError
 from data.mall.config import Mall
-from data.mall.sources import MallProducts, MallQueries
+from data.mall.sources import MallClicks, MallProducts, MallQueries
 from data.mall.vectors import read_vectors
 from data.pipeline import Loader
 from modules.retrieval.two_tower import TwoTower
@@ -41,6 +41,8 @@ def figures(tmp_path_factory):
             "towers": Train(experiment=EXPERIMENT),
             "items": Embed(of="@towers", source=ITEMS, batch=128),
             "index": Index(of="@items/vectors.npz"),
+            "folder": Embed(of="@towers", source=ITEMS, name="vectors", batch=128),
+            "folder_index": Index(of="@folder/vectors"),
         }
     )
     return path, run_pipeline(pipeline, workdir=path, say=lambda _: None)
@@ -74,6 +76,20 @@ def test_parquet_and_npz_hold_the_same_and_feed_a_click_tower(figures, tmp_path)
     np.testing.assert_allclose(vectors, other, atol=1e-6)
     rows = read_vectors(str(output), rows=MALL.n_items + 2)
     np.testing.assert_array_equal(rows[ids], vectors)
+
+
+def test_a_stage_writes_a_folder_that_index_and_towers_read(figures):
+    path, found = figures
+    ids, vectors, model = read(path / "folder" / "vectors", model=Trained(path / "towers").version)
+    wanted = read(path / "items" / "vectors.npz")
+    np.testing.assert_array_equal(ids, wanted[0])
+    np.testing.assert_allclose(vectors, wanted[1], atol=1e-6)
+    assert found["folder"]["new"] == found["folder"]["rows"] == found["folder_index"]["rows"] == MALL.n_items
+    assert load(path / "folder_index" / "index", model=model).ids.tolist() == ids.tolist()
+    source = MallClicks(mall=MALL, content=str(path / "folder" / "vectors"), content_history=True, history=4).make()
+    rows = source.take(np.arange(50))
+    np.testing.assert_array_equal(rows["content"], vectors[rows["item"] - 2])
+    assert rows["history_content"].shape == (50, 4, vectors.shape[1])
 
 
 def test_the_query_side_comes_from_the_source_the_run_trained_on(figures, tmp_path, capsys):

@@ -1,0 +1,14 @@
+"""What COPE's page vectors buy DIN on the mall's clicks, above all on listings that nobody could click before.
+
+python -m train configs/cope_buys_mall.py --workdir runs/cope_buys
+
+The encoder learns from pages, videos and live streams alone, and never sees a click.
+"""
+
+from configs import cope_mall
+from configs.what_it_buys import what_it_buys
+from train.pipeline import Pipeline
+
+
+def get_config() -> Pipeline:
+    return what_it_buys(encoder=cope_mall.get_config(), vectors=("page",))

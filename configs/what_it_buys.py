@@ -1,0 +1,67 @@
+"""What a content encoder buys a click tower: encoder -> vectors of the mall's listings -> DIN with them and without.
+
+Ids are those of the training days, and both towers learn with id dropout, so that they differ in the vectors alone: an
+unknown id says something to both. Measured on the test period: all rows, "cold" ones (the listing arrived after
+training) and the "tail" (known, with fewer than TAIL clicks in the training days; one row in eight).
+"""
+
+import chz
+
+from configs.common import HISTORY, click_experiment
+from data.mall.config import Mall
+from data.mall.sources import MallProducts, Split
+from data.mall.tail import MallTail
+from data.sources import SourceConfig
+from data.transforms.id_dropout import IdDropout
+from modules.behavior.din import DIN
+from modules.layers.embedding import Embedding
+from serve.stages import Embed
+from train.evaluators import Slice
+from train.experiment import Experiment
+from train.metrics.auc import AUC
+from train.metrics.point import LogLoss
+from train.pipeline import Compare, Pipeline, Train
+
+TAIL = 10
+VECTORS = "@items/vectors"
+DROPOUT = IdDropout(rates={"item": 0.1, "history": 0.1})
+
+
+def what_it_buys(
+    *, encoder: Experiment, vectors: tuple[str, ...] = ("item",), items: SourceConfig | None = None
+) -> Pipeline:
+    """`vectors` are the encoder's outputs that go together into an item's vector; `items` has what they are read from,
+    by default the pictures and titles of all listings."""
+    rows = {"ids": click_stage(content=None), "vectors": click_stage(content=VECTORS)}
+    return Pipeline(
+        stages={
+            "encoder": Train(experiment=encoder),
+            "items": Embed(of="@encoder", source=items or MallProducts(mall=Mall()), name="vectors", vectors=vectors),
+            **rows,
+            "gain": Compare(
+                title="What the encoder's vectors buy DIN: all rows, listings that arrived later, and the tail",
+                rows={name: f"@{name}" for name in rows},
+                metrics=("test/auc", "test/cold/auc", "test/tail/auc", "test/cold/logloss"),
+            ),
+        }
+    )
+
+
+def click_stage(*, content: str | None) -> Train:
+    """DIN; with vectors they are fields of the item and of each past item, in one attention with their ids."""
+
+    def source(split: Split) -> MallTail:
+        return MallTail(mall=Mall(), split=split, history=HISTORY, content=content, content_history=content is not None)
+
+    base = click_experiment(DIN(product=True, embedding=Embedding(widths={"content": 32} if content else {})))
+    measured = chz.replace(
+        base.evals["valid"],
+        source=source("test"),
+        metrics=(AUC(), LogLoss()),
+        slices={
+            "cold": Slice(feature="is_cold", equals=1),
+            "tail": Slice(feature="train_clicks", at_least=0, below=TAIL),
+        },
+    )
+    loader = chz.replace(base.loader, transforms=(DROPOUT,))
+    return Train(experiment=chz.replace(base, source=source("train"), loader=loader, evals={"test": measured}))
