@@ -16,12 +16,13 @@ import chz
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, UInt8
 
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.encoders.text import TextEncoderConfig, TextTransformer
 from modules.encoders.vision import ImageEncoder, ViT
 from modules.layers.mlp import MLP
+from modules.layers.one_pass import in_one_pass
 from modules.layers.similarity import Temperature, unit
 
 Fusion = Literal["tirg", "combiner", "sum", "image", "text"]
@@ -63,20 +64,26 @@ class ComposedModel(Model):
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         outputs = self.temperature()
-        if self.reference in batch and self.change in batch:
-            image, said = self.pictures(batch[self.reference], rngs=rngs), valid(batch, self.change)
+        composed = self.reference in batch and self.change in batch
+        names = [self.reference] * composed + [self.target] * (self.target in batch)
+        shown = in_one_pass(lambda images: self.pictures(images, rngs=rngs), {name: batch[name] for name in names})
+        if composed:
+            image, seen = shown[self.reference]
+            said = valid(batch, self.change)
             text = self.text_out(self.language(batch[self.change], where=said, rngs=rngs))
-            both = jnp.any(batch[self.reference] != 0, axis=(1, 2, 3)) & said.any(axis=1)
+            both = seen & said.any(axis=1)
             # What is missing is zero, so that the sum of both is the one that is there.
             outputs["query"] = unit(jnp.where(both[:, None], self.fusion(image, text), image + text))
-        if self.target in batch:
-            outputs["item"] = unit(self.pictures(batch[self.target], rngs=rngs))
+        if self.target in shown:
+            outputs["item"] = unit(shown[self.target][0])
         return outputs
 
-    def pictures(self, images: jax.Array, *, rngs: nnx.Rngs | None) -> Float[Array, "b d"]:
-        """Zeros for a black picture, which is none."""
-        there = jnp.any(images != 0, axis=(1, 2, 3))[:, None]
-        return jnp.where(there, self.image_out(self.vision(images, rngs=rngs)), 0)
+    def pictures(
+        self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None
+    ) -> tuple[Float[Array, "b d"], Bool[Array, "b"]]:
+        """Vectors, zero for a black picture, which is none; and which are pictures."""
+        there = jnp.any(images != 0, axis=(1, 2, 3))
+        return jnp.where(there[:, None], self.image_out(self.vision(images, rngs=rngs)), 0), there
 
 
 class Fuse(nnx.Module):

@@ -14,7 +14,7 @@ import chz
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from modules.base import AUX_LOSS, Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.encoders.text import TextTransformer
@@ -23,9 +23,15 @@ from modules.layers.gelu import gelu
 from modules.layers.masking import hide, told
 from modules.layers.memory_bank import MemoryBank
 from modules.layers.mlp import MLP
+from modules.layers.one_pass import in_one_pass
+from modules.layers.positions import mean_valid
 from modules.layers.similarity import unit
 
 QUERY, OTHER = "query_", "other_"
+HIDDEN = "hidden"
+Words = tuple[Int[Array, "b t"], Bool[Array, "b t"], Bool[Array, "b t"]]
+"""Ids, which there are, and which are hidden."""
+
 Vector = tuple[Float[Array, "b d"], Bool[Array, "b"]]
 """Of each row, and whether there is one."""
 
@@ -67,48 +73,64 @@ class MIMEncoderModel(Model):
         self.banks = nnx.Dict({name: MemoryBank(config.bank, dim=config.dim) for name in banks})
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        product = self._product(batch, "", rngs=rngs)
-        found = dict(product)
-        if QUERY + self.image in batch:
-            found["query"] = self._picture(batch[QUERY + self.image], rngs=rngs)
+        pictures = {
+            side: batch[side + self.image] for side in (QUERY, *self._sides(rngs)) if side + self.image in batch
+        }
+        shown = in_one_pass(lambda images: self._picture(images, rngs=rngs), pictures)
+        states, words = self._titles(batch, rngs=rngs)
+        said = {side: self._title(x, where=words[side][1]) for side, x in states.items() if side != HIDDEN}
+        found = self._product(shown, said, "", rngs=rngs) | ({"query": shown[QUERY]} if QUERY in shown else {})
         outputs = {name: x for name, (x, _) in found.items()}
         outputs |= {f"{name}/known": there for name, (_, there) in found.items()}
         if rngs is None:
             return outputs
-        for name, (x, there) in self._product(batch, OTHER, rngs=rngs).items():
+        for name, (x, there) in self._product(shown, said, OTHER, rngs=rngs).items():
             outputs[f"{name}/negatives"], outputs[f"{name}/negatives/known"] = x[:, None], there[:, None]
         for name, bank in self.banks.items():
-            if name not in outputs:
-                continue
-            held, filled = bank(outputs[name], rngs=rngs)
-            outputs[f"{name}/bank"], outputs[f"{name}/bank/known"] = held, filled & jnp.any(held != 0, axis=1)
-        if self.tell is not None:
-            outputs[f"{AUX_LOSS}hidden"] = self._told(batch, rngs=rngs)
+            if name in outputs:
+                held, filled = bank(outputs[name], rngs=rngs)
+                outputs[f"{name}/bank"], outputs[f"{name}/bank/known"] = held, filled & jnp.any(held != 0, axis=1)
+        if HIDDEN in states:
+            outputs[f"{AUX_LOSS}hidden"] = self._told(states[HIDDEN], ids=words[""][0], shown=words[HIDDEN])
         return outputs
 
-    def _product(self, batch: Batch, prefix: str, *, rngs: nnx.Rngs | None) -> dict[str, Vector]:
-        """f_I, f_T and f_M of the parts that are in the batch."""
-        found = {}
-        if prefix + self.image in batch:
-            found["image"] = self._picture(batch[prefix + self.image], rngs=rngs)
-        if prefix + self.title in batch:
-            where = valid(batch, prefix + self.title)
-            x = self.text_out(self.language(batch[prefix + self.title], where=where, rngs=rngs))
-            found["text"] = unit(x), where.any(axis=1)
-        if len(found) == 2:
-            (i, seen), (t, read) = found["image"], found["text"]
-            there = seen | read
-            fused = self.fuse(jnp.concatenate([i, t], axis=1), rngs=rngs)
-            found["fused"] = jnp.where(there[:, None], unit(fused), 0), there
-        return found
+    def _sides(self, rngs: nnx.Rngs | None) -> tuple[str, ...]:
+        return ("",) if rngs is None else ("", OTHER)
 
-    def _picture(self, images: jax.Array, *, rngs: nnx.Rngs | None) -> Vector:
+    def _picture(self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None) -> Vector:
+        """f_I."""
         there = jnp.any(images != 0, axis=(1, 2, 3))
         return jnp.where(there[:, None], unit(self.image_out(self.vision(images, rngs=rngs))), 0), there
 
-    def _told(self, batch: Batch, *, rngs: nnx.Rngs) -> Float[Array, ""]:
-        """The loss of the tokens hidden from a second look at the title; the table of words is that of the answers."""
-        ids, where, table = batch[self.title], valid(batch, self.title), self.language.tokens
-        shown, hidden = hide(ids, where=where, share=self.masked, size=table.size, rngs=rngs)
-        states = gelu(self.tell(self.language.states(shown, where=where, rngs=rngs)), kind="tanh")
-        return told(states @ table.rows().T, ids=ids, hidden=hidden)
+    def _title(self, states: Float[Array, "b t d"], *, where: Bool[Array, "b t"]) -> Vector:
+        """f_T."""
+        return unit(self.text_out(mean_valid(states, where=where))), where.any(axis=1)
+
+    def _product(
+        self, shown: dict[str, Vector], said: dict[str, Vector], side: str, *, rngs: nnx.Rngs | None
+    ) -> dict[str, Vector]:
+        """f_I, f_T and f_M of the parts that are in the batch."""
+        found = {name: of[side] for name, of in (("image", shown), ("text", said)) if side in of}
+        if len(found) == 2:
+            there = found["image"][1] | found["text"][1]
+            fused = self.fuse(jnp.concatenate([x for x, _ in found.values()], axis=1), rngs=rngs)
+            found["fused"] = jnp.where(there[:, None], unit(fused), 0), there
+        return found
+
+    def _titles(self, batch: Batch, *, rngs: nnx.Rngs | None) -> tuple[dict[str, jax.Array], dict[str, Words]]:
+        """The last layer's vectors of the titles, and the titles: ids, which there are, and which are to be told."""
+        words: dict[str, Words] = {}
+        for side in self._sides(rngs):
+            if side + self.title in batch:
+                where = valid(batch, side + self.title)
+                words[side] = batch[side + self.title], where, jnp.zeros_like(where)
+        if self.tell is not None and rngs is not None and "" in words:
+            ids, where, _ = words[""]
+            shown, hidden = hide(ids, where=where, share=self.masked, size=self.language.tokens.size, rngs=rngs)
+            words[HIDDEN] = shown, where, hidden
+        return in_one_pass(lambda w: self.language.states(w[0], where=w[1], rngs=rngs), words), words
+
+    def _told(self, states: Float[Array, "b t d"], *, ids: Int[Array, "b t"], shown: Words) -> Float[Array, ""]:
+        """The loss of the hidden tokens; the table of words is that of the answers."""
+        logits = gelu(self.tell(states), kind="tanh") @ self.language.tokens.rows().T
+        return told(logits, ids=ids, hidden=shown[2])

@@ -28,6 +28,7 @@ from modules.layers.core_region import core_boxes, crop
 from modules.layers.experts import balance_losses
 from modules.layers.guided_experts import GENERAL, GuidedExperts, Kinds
 from modules.layers.memory_bank import MemoryBank
+from modules.layers.one_pass import in_one_pass
 from modules.layers.positions import Positions, mean_valid
 from modules.layers.similarity import unit
 from modules.layers.tokens import TokenEmbedding
@@ -83,13 +84,8 @@ class MOONModel(Model):
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         sides = (QUERY, PRODUCT) if rngs is None else (QUERY, PRODUCT, OTHER)
         given = {side: self._given(batch, side) for side in sides if self._names(side) & set(batch)}
-        # One pass over the rows of all sides: the experts are balanced over queries and products together.
-        stacked = {
-            name: jnp.concatenate([parts[name] for parts in given.values()]) for name in next(iter(given.values()))
-        }
-        vectors, known = self.embed(stacked, rngs=rngs)
-        vectors, known = vectors.reshape(len(given), -1, vectors.shape[-1]), known.reshape(len(given), -1)
-        found = {side: (vectors[i], known[i]) for i, side in enumerate(given)}
+        # The experts are balanced over queries and products together.
+        found = in_one_pass(lambda parts: self.embed(parts, rngs=rngs), given)
         outputs = {out: found[side][0] for side, out in ((QUERY, "query"), (PRODUCT, "item")) if side in found}
         if rngs is None:
             return outputs
