@@ -101,6 +101,13 @@ ABLATIONS = {
         "dare_mall",
         "dare_mall model.tables=shared",
     ),
+    "dare_width": Ablation(
+        "attention tables of a quarter of the width find as well",
+        "valid/auc",
+        "dare_mall model.attention_dim=4",
+        "dare_mall",
+        within=0.001,
+    ),
     "sdim": Ablation(
         "hash collisions stand in for the unit over the whole history",
         "valid/auc",
