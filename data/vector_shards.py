@@ -4,6 +4,7 @@ A record of an ArrayRecord shard is an Arrow stream with up to BLOCK rows, so th
 A shard is named by its content: a new version of the folder never writes over a file that the last one lists.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,8 @@ ENDINGS: dict[str, Format] = {".parquet": "parquet", ".array_record": "arrayreco
 MODEL = b"adloom.model"
 BLOCK = 256
 FINGERPRINT_BYTES = 16
+OURS = re.compile(r"\.?part-\d{5}(-[0-9a-f]{12})?\.(parquet|array_record)|\.manifest\.json\.\d+\.part")
+"""Names of shards, and of what a killed run was writing."""
 
 
 def schema(id: pa.DataType, *, dim: int, model: str) -> pa.Schema:

@@ -222,8 +222,10 @@ def run_embed(args: argparse.Namespace) -> None:
     )
     if done.repeated:
         print(f"{done.repeated:,} rows repeat an id and were left out; the first row of an id stays")
+    if done.rejected:
+        print(f"{done.rejected:,} rows were rejected")
     if done.rejects is not None:
-        print(f"{done.rejected:,} rows were rejected; they are named in {done.rejects}")
+        print(f"what was left out is named in {done.rejects}")
 
 
 def run_index(args: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from data.features import Features
 from data.manifest import MANIFEST, digest, read_json, write_manifest
-from data.vector_shards import ENDINGS, Format, schema, write_shards
+from data.vector_shards import OURS, Format, schema, write_shards
 from serve import arrow
 from serve.changed import Changed, Missing
 from serve.forward import Forward
@@ -190,7 +190,7 @@ class _Stream:
 
 
 def _commit(output: Path, *, shards: Mapping[str, tuple[int, str]], about: Mapping[str, Any]) -> None:
-    """Names the new version's shards in the manifest, then removes those of the last."""
+    """Names the new version's shards in the manifest, then removes others, of the last version or of a killed run."""
     files = {name: checksum for name, (_, checksum) in shards.items()}
     listed = [{"file": name, "rows": count} for name, (count, _) in shards.items()]
     before = output / MANIFEST
@@ -198,5 +198,5 @@ def _commit(output: Path, *, shards: Mapping[str, tuple[int, str]], about: Mappi
     if not before.is_file() or read_json(before) != whole:
         write_manifest(output, files=files, **about, shards=listed)
     for path in output.iterdir():
-        if path.suffix in ENDINGS and path.name not in files:
+        if OURS.fullmatch(path.name) and path.name not in files:
             path.unlink()

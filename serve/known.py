@@ -13,7 +13,7 @@ from data.columns import is_text
 from data.errors import UserError
 from data.hashing import hash_column
 from data.manifest import MANIFEST
-from data.vector_shards import FINGERPRINT_BYTES, read_shard
+from data.vector_shards import FINGERPRINT_BYTES, OURS, read_shard
 from data.vectors import KIND, opened
 
 KEPT_SHARDS = 4
@@ -35,7 +35,7 @@ class Known:
             raise UserError(f"{folder} is a file; name a folder, or end it in .parquet or .npz and give a --source")
         if (folder / MANIFEST).is_file():
             self._open(made)
-        elif folder.is_dir() and any(folder.iterdir()):
+        elif folder.is_dir() and not all(OURS.fullmatch(path.name) for path in folder.iterdir()):
             raise UserError(f"{folder} is not {KIND} and not empty; name another")
 
     def _open(self, made: Mapping[str, Any]) -> None:

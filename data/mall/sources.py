@@ -183,7 +183,7 @@ class MallClicks(SourceConfig):
     mall: Mall = chz.field(default_factory=Mall)
     split: Split = "train"
     history: int = chz.field(default=50, doc="past actions kept, the newest")
-    content: str | None = chz.field(default=None, doc="item vectors {id, vector}: a folder that embed wrote, npz or parquet")
+    content: str | None = chz.field(default=None, doc="item vectors: a folder that embed wrote, or npz or parquet")
     content_history: bool = chz.field(default=False, doc="also the vectors of the history")
 
     newcomers = False

@@ -314,20 +314,30 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, root, submi
 
 def test_killed_before_the_manifest_leaves_the_old_version(tmp_path, monkeypatch, submitted):
     path = save(items(), tmp_path / "x.parquet")
-    run(path, tmp_path / "v")
-    ids = read(tmp_path / "v")[0]
-    save(items(100, start=40), path)
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_manifest", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(path, tmp_path / "v")
+    def run_and_die():
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "write_manifest", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run(path, tmp_path / "v")
+
+    run_and_die()
+    with pytest.raises(UserError, match=r"it has no manifest\.json"):
+        read(tmp_path / "v")
+    submitted.clear()
+    run(path, tmp_path / "v")
+    assert not submitted
+    ids = read(tmp_path / "v")[0]
+    (tmp_path / "v" / "mine.parquet").write_bytes(b"of somebody else")
+    save(items(100, start=40), path)
+    run_and_die()
     np.testing.assert_array_equal(read(tmp_path / "v")[0], ids)
     submitted.clear()
     done, _ = run(path, tmp_path / "v")
     assert not submitted and done.removed == 50
     assert len(read(tmp_path / "v")[0]) == 100
-    assert len(list((tmp_path / "v").iterdir())) == 3
+    assert len(list((tmp_path / "v").iterdir())) == 4
+    assert (tmp_path / "v" / "mine.parquet").exists()

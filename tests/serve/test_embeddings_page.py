@@ -3,12 +3,15 @@
 import io
 import re
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from data.__main__ import main as data_main
+from data.features import Dense, Features, Label
+from data.parquet import Parquet
 from data.vectors import read
 from serve.__main__ import main as serve_main
 from serve.index import load
@@ -58,6 +61,16 @@ def test_the_page_runs(root, tmp_path, monkeypatch, capsys):
     ids, vectors, model = read(tmp_path / "vectors")
     found = load(tmp_path / "index", model=model)
     assert found.search(vectors[:3], k=1)[0][:, 0].tolist() == ids[:3].tolist() == ["sku-1", "sku-2", "sku-3"]
+    (join,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "logs").mkdir()
+    pq.write_table(pa.table({"sku": ["sku-3", "sku-1", "sku-3"], "click": [0, 1, 1]}), "logs/a.parquet")
+    duckdb.sql(join)
+    features = Features(all=(Dense(name="content", dim=128, role="item"), Label(name="click")))
+    rows = Parquet(path="logs_with_content.parquet", features=features).make()
+    skus = pq.read_table("logs_with_content.parquet")["sku"].to_pylist()
+    assert sorted(skus) == ["sku-1", "sku-3", "sku-3"]
+    wanted = np.stack([vectors[ids.tolist().index(sku)] for sku in skus])
+    np.testing.assert_array_equal(rows.take(np.arange(3))["content"], wanted)
     assert serve_main([*embed, *few, "--output", "vectors.parquet"][1:]) == 2
     assert "raw items become a folder of shards" in capsys.readouterr().err
     assert serve_main([*embed, *few, "--vectors", "page"][1:]) == 2
