@@ -1,5 +1,7 @@
 """Pairs of products of one style, each as picture, words and both: the three losses of eSSPR."""
 
+from typing import Literal
+
 import chz
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,13 @@ from modules.losses.hinge import batch_hinge, locality
 from train.tasks.base import Logs, Predictions, Task, with_aux
 
 MODALITIES = ("image", "text", "both")
-ACROSS = tuple((a, b) for a in MODALITIES for b in MODALITIES)
-"""Every modality of the trigger against every one of the offer."""
+EVERY = tuple((a, b) for a in MODALITIES for b in MODALITIES)
+Across = Literal["every", "alike", "pictures"]
+ACROSS: dict[Across, tuple[tuple[str, str], ...]] = {
+    "every": EVERY,
+    "alike": tuple((a, b) for a, b in EVERY if a == b),
+    "pictures": (("image", "image"),),
+}
 WITHIN = (("image", "text"), ("image", "both"), ("text", "both"))
 
 
@@ -33,7 +40,11 @@ class SameStyle(Task):
     margin: float = chz.field(default=0.2, doc="of the hinges")
     slack: float = chz.field(default=0.01, doc="squared change of a cosine that locality allows")
     nearest: int = chz.field(default=10, doc="offers of each trigger that locality holds")
-    across: tuple[tuple[str, str], ...] = chz.field(default=ACROSS, doc="(trigger, offer) modalities that are matched")
+    across: Across = chz.field(
+        default="every",
+        doc="modalities of trigger and offer that are matched: every one with every one, each with its like, or "
+        "pictures with pictures alone",
+    )
     same: tuple[str, ...] = chz.field(
         default=("trigger", "offer"),
         doc="ids in one numbering: rows of which any is equal to any other's are no negatives of each other",
@@ -56,7 +67,7 @@ class SameStyle(Task):
 
         sides = ("", self.offer)
         losses = {
-            "matching": [hinge(a, self.offer + b) for a, b in self.across],
+            "matching": [hinge(a, self.offer + b) for a, b in ACROSS[self.across]],
             "distinct": [hinge(side + a, side + b) for side in sides for a, b in WITHIN],
             "local": [self._locality(outputs, name) for name in ("image", "text")],
         }

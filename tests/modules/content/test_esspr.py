@@ -111,13 +111,13 @@ def test_the_loss_is_the_weighted_sum_of_its_three_parts(batch, outputs):
 
 def test_a_listing_that_stands_in_two_rows_is_no_negative_of_itself(batch, outputs):
     out = {n: jnp.asarray(a) for n, a in outputs.items()}
-    task = SameStyle(distinct=0, local=0, across=(("both", "both"),))
+    task = SameStyle(distinct=0, local=0, across="pictures")
     negatives = np.ones((B, B), bool)
     for r, c in ((0, 3), (3, 0), (1, 4), (4, 1)):
         negatives[r, c] = False
     twice = {"trigger": batch["trigger"].at[3].set(batch["trigger"][0]), "offer": batch["offer"].at[4].set(3)}
-    known = out["both/known"] & out["offer_both/known"]
-    expected = batch_hinge(out["both"], out["offer_both"], margin=0.2, known=known, negatives=jnp.asarray(negatives))
+    known = out["image/known"] & out["offer_image/known"]
+    expected = batch_hinge(out["image"], out["offer_image"], margin=0.2, known=known, negatives=jnp.asarray(negatives))
     assert float(task.loss(out, {**batch, **twice})[0]) == pytest.approx(float(expected), rel=1e-6)
     assert float(task.loss(out, batch)[0]) != pytest.approx(float(expected), rel=1e-3)
 
