@@ -17,7 +17,6 @@ from data.columns import (
     column,
     floats,
     integers,
-    is_bytes,
     is_key,
     is_list,
     is_number,
@@ -30,7 +29,7 @@ from data.columns import (
 from data.errors import UserError
 from data.features import MISSING, UNKNOWN, Categorical, Feature, Features, Label, Numeric
 from data.hashing import hash_column, hash_ids
-from data.images import NO_IMAGE, decode
+from data.images import NO_IMAGE, decode, picture_bytes
 from data.rejects import Rejects
 from data.sources import Rows
 from data.vocabulary import Vocabularies, Vocabulary
@@ -161,7 +160,7 @@ class _Job:
         at, valid, lengths = held.newest(feature.length)
         longer = int((held.lengths > feature.length).sum())
         self.rejects.note(field=feature.name, why=f"longer than {feature.length}, oldest dropped", count=longer)
-        flat, bad, why = self._flat(held.values, feature)
+        flat, bad, why = self._flat(held.values, feature, used=at[valid])
         if not len(flat):
             return {
                 feature.name: np.zeros((len(values), *feature.shape), feature.dtype),
@@ -172,7 +171,7 @@ class _Job:
         mask = valid.reshape(valid.shape + (1,) * (flat.ndim - 1))
         return {feature.name: np.where(mask, flat[at], np.zeros((), flat.dtype)), f"{feature.name}/length": lengths}
 
-    def _flat(self, values: pa.Array, feature) -> tuple[np.ndarray, np.ndarray, str]:
+    def _flat(self, values: pa.Array, feature, *, used: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
         match feature.of.kind:
             case "categorical":
                 ids, bad = self._ids(values, feature, of=feature.of)
@@ -183,7 +182,12 @@ class _Job:
                 return array, bad, why
             case "dense":
                 return self._vectors(values, feature, dim=feature.of.dim)
-        raise UserError(f"{feature.name!r}: sequences hold categorical, numeric or dense values, not {feature.of.kind}")
+            case "image":
+                skip = np.ones(len(values), bool)
+                skip[used] = False
+                array, faults = self._pictures(values, feature, of=feature.of, skip=skip)
+                return array, np.isin(np.arange(len(values)), list(faults)), "a frame does not decode"
+        raise UserError(f"{feature.name!r}: a sequence does not hold values of kind {feature.of.kind}")
 
     # Numbers ---------------------------------------------------------------------------------------------------
 
@@ -277,15 +281,7 @@ class _Job:
         return np.where(bad[:, None], 0, array), bad, f"not {dim} finite numbers"
 
     def _image(self, values: pa.Array, feature) -> np.ndarray:
-        if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
-            values = pc.struct_field(values, "bytes")
-        if pa.types.is_null(values.type):
-            values = values.cast(pa.binary())
-        if not is_bytes(values.type):
-            raise self.wrong_type(feature, values.type, "encoded image bytes")
-        array, faults = decode(
-            values, height=feature.height, width=feature.width, channels=feature.channels, skip=self.bad
-        )
+        array, faults = self._pictures(values, feature, of=feature, skip=self.bad)
         if feature.absent == "black":
             faults = {row: reason for row, reason in faults.items() if reason != NO_IMAGE}
         for why in sorted(set(faults.values())):
@@ -293,6 +289,12 @@ class _Job:
             rows[[row for row, reason in faults.items() if reason == why]] = True
             self.reject(rows, feature=feature, why=why)
         return array
+
+    def _pictures(self, values: pa.Array, feature: Feature, *, of, skip: np.ndarray) -> tuple[np.ndarray, dict]:
+        encoded = picture_bytes(values)
+        if encoded is None:
+            raise self.wrong_type(feature, values.type, "encoded image bytes")
+        return decode(encoded, height=of.height, width=of.width, channels=of.channels, skip=skip)
 
     def _text(self, values: pa.Array, feature) -> Rows:
         if pa.types.is_null(values.type):

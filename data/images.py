@@ -4,7 +4,10 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
+
+from data.columns import is_bytes
 
 MOST_PIXELS = 64_000_000
 """A file that claims more is a fault or an attack."""
@@ -24,6 +27,15 @@ def decode_one(data: bytes, *, height: int, width: int, channels: int = 3) -> np
         if whole.size != (width, height):
             whole = whole.resize((width, height), Image.Resampling.BILINEAR)
         return np.frombuffer(whole.tobytes(), np.uint8).reshape(height, width, channels)
+
+
+def picture_bytes(values: pa.Array) -> pa.Array | None:
+    """A column of encoded pictures, also where each is {bytes, path} or all are null; None if it holds others."""
+    if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
+        values = pc.struct_field(values, "bytes")
+    if pa.types.is_null(values.type) or not len(values):
+        return pa.nulls(len(values), pa.binary())
+    return values if is_bytes(values.type) else None
 
 
 def decode(

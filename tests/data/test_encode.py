@@ -146,6 +146,23 @@ def test_images_that_do_not_decode_are_named():
     assert done.keep.tolist() == [0, 4, 5] and done.rows["page"].shape == (3, 6, 8, 3)
     assert done.rows["page"][0, 0, 0].tolist() == [250, 10, 20]
     assert done.rejects.counts == {("page", "image does not decode"): 2, ("page", "no image"): 1}
+    done = one(values, Image(name="page", height=6, width=8, absent="black"), kind=pa.binary())
+    assert done.keep.tolist() == [0, 3, 4, 5] and not done.rows["page"][1].any()
+    done = one([None, None], Image(name="page", height=6, width=8, absent="black"))
+    assert done.rows["page"].shape == (2, 6, 8, 3) and not done.rows["page"].any()
+
+
+def test_frames_are_the_newest_and_a_clip_may_have_none():
+    clip = Sequence(name="clip", of=Image(name="frame", height=2, width=2), length=2)
+    a, b, c = (png((level, 0, 0)) for level in (50, 100, 150))
+    broken = a[:20]
+    done = one([[broken, b, c], [], None, [a], [b, broken]], clip, kind=pa.list_(pa.binary()), first_row=10)
+    assert done.keep.tolist() == [0, 1, 2, 3] and done.rows["clip/length"].tolist() == [2, 0, 0, 1]
+    assert done.rows["clip"][:, :, 0, 0, 0].tolist() == [[100, 150], [0, 0], [0, 0], [50, 0]]
+    assert faults(done) == {(14, "clip", "a frame does not decode")}
+    assert not one([None, None], clip).rows["clip/length"].any()
+    with pytest.raises(UserError, match="needs encoded image bytes"):
+        one([[1, 2]], clip)
 
 
 @pytest.fixture

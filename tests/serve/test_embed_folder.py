@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as Picture
 
 from data.errors import TooManyRejects, UserError
-from data.features import Features, Image, Text
+from data.features import Features, Image, Sequence, Text
 from data.mall.vectors import read_vectors
 from data.vector_shards import read_shard
 from data.vectors import read
@@ -210,6 +210,20 @@ def test_what_has_no_vector_is_rejected_by_name(tmp_path):
     at = ids.tolist().index(9)
     np.testing.assert_allclose(vectors[at], expected({**rows[9]}), atol=1e-5)
     np.testing.assert_allclose(vectors[ids.tolist().index(8)], expected(rows[8]), atol=1e-5)
+
+
+def test_a_clip_without_frames_is_a_missing_part(tmp_path):
+    clip = Sequence(name="clip", role="item", of=Image(name="frame", height=SIDE, width=SIDE), length=2)
+    declared = Features(all=(clip,))
+    forward = Forward(
+        lambda w, b: {"vector": w + b["clip"].sum((1, 2, 3)) / 255}, weights=0.0, inputs=declared.arrays()
+    )
+    table = pa.table({"item": [1, 2, 3], "clip": pa.array([[png(9)], [], None], pa.list_(pa.binary()))})
+    pq.write_table(table, tmp_path / "x.parquet")
+    rows = ParquetInput(tmp_path / "x.parquet", features=declared, vocabularies=None, carry=("item",))
+    common = {"model": "m", "outputs": ("video",), "rows": rows, "id": "item", "features": declared, "batch": 8}
+    done = module.embed_folder(forward, output=tmp_path / "v", max_rejects=1.0, **common)
+    assert (done.rows, done.rejected) == (1, 2) and "no frames" in done.rejects.read_text()
 
 
 def test_a_column_without_any_value_is_a_missing_part(tmp_path):
