@@ -33,6 +33,7 @@ from modules.behavior.dare import DARE
 from modules.behavior.tin import TIN
 from modules.layers.mlp import MLP
 from train.metrics.auc import ScoreCounts
+from train.tasks.base import Task
 from train.tasks.pointwise import Pointwise
 
 BATCH, EPOCHS, TEST, KEPT = 1_000, 6, 20_000, 20
@@ -140,10 +141,12 @@ TOYS: dict[str, tuple[Callable[[int], Toy], float, dict[str, ModelConfig]]] = {
 }
 
 
-def fit(config: ModelConfig, toy: Toy, *, lr: float, seed: int) -> Model:
-    """Adam for EPOCHS passes over the training rows."""
+def fit(
+    config: ModelConfig, toy: Toy, *, lr: float, seed: int, epochs: int = EPOCHS, task: Task | None = None
+) -> Model:
+    """Adam for some passes over the training rows."""
     graph, params, rest = nnx.split(config.make(toy.features, rngs=nnx.Rngs(seed)), nnx.Param, ...)
-    tx, task = optax.adam(lr), Pointwise()
+    tx, task = optax.adam(lr), task or Pointwise()
 
     def loss_fn(params, rest, batch, key):
         # Fresh variables, since those of an outer trace may not take new running statistics.
@@ -158,7 +161,7 @@ def fit(config: ModelConfig, toy: Toy, *, lr: float, seed: int) -> Model:
         return optax.apply_updates(params, updates), rest, opt
 
     opt, rng, key = tx.init(params), np.random.default_rng(seed), jax.random.key(seed)
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         for i, index in enumerate(rng.permutation(len(toy.truth) - TEST).reshape(-1, BATCH)):
             batch = {n: x[index] for n, x in toy.batch.items()}
             params, rest, opt = step(params, rest, opt, batch, jax.random.fold_in(key, 1_000 * epoch + i))
