@@ -5,8 +5,9 @@ python -m train configs/esspr_mall.py --workdir runs/esspr_split task.distinct=0
 python -m train configs/esspr_mall.py --workdir runs/esspr_alone task.across=alike
 python -m train configs/esspr_mall.py --workdir runs/esspr_raw source.rule.users=1 source.rule.category=False
 
-A pair is a photo and an offer of its category that two users clicked for it. Judged on products that no pair shows, by
-another seller's listing: of fashion, whose pictures tell, of hardware, which has stock photos, and of all.
+A pair is a photo and an offer of its category that two users clicked for it. Listings of equal picture and title are no
+negatives of each other, whatever product they are filed under. Judged on products that no pair shows, by another
+seller's listing: of fashion, whose pictures tell, of hardware, which has stock photos, and of all.
 Figures: README, table of systems.
 """
 
@@ -15,6 +16,7 @@ from data.mall.config import Mall
 from data.mall.image_search import ImageSearch
 from data.mall.same_style import Family, MallClickedPairs, MallSameStyle
 from data.pipeline import Loader
+from data.transforms.same_content import SameContent
 from modules.content.esspr import Esspr
 from train.evaluators import Evaluator
 from train.experiment import Experiment
@@ -40,9 +42,14 @@ def get_config() -> Experiment:
 
     return Experiment(
         model=Esspr(),
-        task=SameStyle(),
+        task=SameStyle(same=("content", "offer_content")),
         source=MallClickedPairs(search=ImageSearch(mall=mall), rule=ClickRule(users=2)),
-        loader=Loader(batch_size=64),
+        loader=Loader(
+            batch_size=64,
+            transforms=tuple(
+                SameContent(views=(f"{side}image", f"{side}title"), name=f"{side}content") for side in ("", "offer_")
+            ),
+        ),
         optimizer=Optimizer(algorithm="adamw", lr=1e-3, warmup_steps=30, lr_schedule="cosine", weight_decay=0.01),
         evals={"test": retrieval("all"), "fashion": retrieval("fashion"), "hardware": retrieval("hardware")},
         steps=200,

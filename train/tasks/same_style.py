@@ -47,7 +47,8 @@ class SameStyle(Task):
     )
     same: tuple[str, ...] = chz.field(
         default=("trigger", "offer"),
-        doc="ids in one numbering: rows of which any is equal to any other's are no negatives of each other",
+        doc="ids in one numbering, or checksums of `SameContent`: rows of which any equals any of another's are no "
+        "negatives of each other",
     )
     offer: str = chz.field(default="offer_", doc="before the names of the offers' outputs")
 
