@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Picture
 
+from data import vector_shards
 from data.errors import TooManyRejects, UserError
 from data.features import Features, Image, Sequence, Text
 from data.mall.vectors import read_vectors
@@ -106,7 +107,8 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrayrecord"])
-def test_a_folder_holds_every_item_with_norm_and_manifest(format, tmp_path):
+def test_a_folder_holds_every_item_with_norm_and_manifest(format, tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_shards, "BLOCK", 20)
     rows = items()
     done, _ = run(save(rows, tmp_path / "x.parquet"), tmp_path / "v", format=format)
     assert (done.rows, done.dim, done.new, done.rejects) == (ROWS, 5, ROWS, None)
