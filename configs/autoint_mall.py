@@ -2,9 +2,9 @@
 
     python -m train configs/autoint_mall.py --workdir runs/autoint
 
-AutoInt+, with a deep part beside, is `model.mlp=MLP model.mlp.widths=256,128`. With layer norm and scaled logits, as the
-benchmarks have it: three ReLU layers without them learn little more than a sum in one pass (AUC .718). Figures: README,
-table of systems.
+AutoInt+, with a deep part beside, is `model.mlp=MLP model.mlp.widths=256,128`. With layer norm and scaled logits, as
+the benchmarks have it: three ReLU layers without them learn little more than a sum in one pass (AUC .718). Figures:
+README, table of systems.
 """
 
 from configs.common import click_experiment
