@@ -10,14 +10,25 @@ BLANK, OTHER = 0.8, 0.1  # of the hidden: shown as [MASK], as a word by chance; 
 
 
 def hide(
-    ids: Int[Array, "b t"], *, where: Bool[Array, "b t"], share: float, size: int, rngs: nnx.Rngs
+    ids: Int[Array, "b t"], *, where: Bool[Array, "b t"], share: float, size: int, span: int = 1, rngs: nnx.Rngs
 ) -> tuple[Int[Array, "b t"], Bool[Array, "b t"]]:
-    """The ids as shown, and which of them are to be told: about a `share` of those that there are, out of `size`."""
+    """The ids as shown, and which of them are to be told: about a `share` of those that there are, out of `size`.
+
+    With a `span` a hidden place hides up to that many in all, itself and those after it, any number alike often.
+    """
     chosen, how, word = jax.random.uniform(rngs.dropout(), (3, *ids.shape))
-    hidden = where & (chosen < share)
+    hidden = where & (chosen < share) if span == 1 else where & _spans(chosen, share=share, span=span, rngs=rngs)
     chance = FIRST + (word * (size - FIRST)).astype(ids.dtype)
     shown = jnp.where(how < BLANK, jnp.asarray(MASK, ids.dtype), jnp.where(how < BLANK + OTHER, chance, ids))
     return jnp.where(hidden, shown, ids), hidden
+
+
+def _spans(chosen: Float[Array, "b t"], *, share: float, span: int, rngs: nnx.Rngs) -> Bool[Array, "b t"]:
+    """Where a span begins, and the places after it that it covers."""
+    begins = chosen < 2 * share / (span + 1)
+    length = 1 + jnp.floor(jax.random.uniform(rngs.dropout(), chosen.shape) * span)
+    covered = [jnp.pad(begins & (length > after), ((0, 0), (after, 0)))[:, : chosen.shape[1]] for after in range(span)]
+    return jnp.any(jnp.stack(covered), axis=0)
 
 
 def told(logits: Float[Array, "b t v"], *, ids: Int[Array, "b t"], hidden: Bool[Array, "b t"]) -> Float[Array, ""]:

@@ -303,6 +303,60 @@ ABLATIONS = {
         "composed_mall",
         "composed_mall model.fusion=sum",
     ),
+    "interbert_matching": Ablation(
+        "a model that was never asked whether both match cannot rank by it",
+        "test/recall@10",
+        "interbert_mall",
+        "interbert_mall task.itm=0",
+    ),
+    "interbert_hard": Ablation(
+        "mismatched titles that are alike teach more than any titles",
+        "test/mrr",
+        "interbert_mall",
+        "interbert_mall loader.transforms.0.hard=1",
+    ),
+    "interbert_streams": Ablation(
+        "layers for each side alone read a title without its picture better",
+        "words/leaf/accuracy@1",
+        "interbert_mall",
+        "interbert_mall model.streams=False",
+    ),
+    "interbert_spans": Ablation(
+        "hidden spans teach matching more than hidden words",
+        "test/mrr",
+        "interbert_mall",
+        "interbert_mall model.span=1",
+    ),
+    "interbert_groups": Ablation(
+        "regions that overlap a hidden one are hidden with it",
+        "test/mrr",
+        "interbert_mall",
+        "interbert_mall model.overlap=1.0",
+    ),
+    "short_video": Ablation(
+        "weights of another shop, tuned on the catalogue, find the video of a product",
+        "space/item-video/recall@1",
+        "short_video_mall@tuned",
+        "short_video_mall@as_it_came",
+    ),
+    "short_video_recency": Ablation(
+        "what people looked at lately says more of what they look at next",
+        "people/recall@20",
+        "short_video_mall@tuned",
+        "short_video_mall@tuned ...half_life=None",
+    ),
+    "completion": Ablation(
+        "neighbours complete a title better than the catalogue's commonest words",
+        "title/f1",
+        "completion_mall@retrieval",
+        "completion_mall@mean",
+    ),
+    "completion_gain": Ablation(
+        "and a recommender gains from it over leaving the gap",
+        "recall@20",
+        "completion_mall@retrieval",
+        "completion_mall@zero",
+    ),
 }
 
 

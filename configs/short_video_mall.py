@@ -1,0 +1,78 @@
+"""Short videos by an image-text model tuned on the shop's catalogue, for people who have never watched any.
+
+python -m train configs/short_video_mall.py --workdir runs/short_video
+python -m train configs/short_video_mall.py --workdir runs/plain_mean ...half_life=None
+
+The encoder comes from another shop (a mall of another seed, with other products and other words for them): it stands in
+for public weights. "tuned" goes on from them on this shop's pictures and titles, no video among them; "as_it_came" is
+what the weights do unchanged; "scratch" has the catalogue alone. "space": product to video, video to product and title
+to video, on products that tuning did not show. "people": the video of the next click by what people looked at before.
+Figures: README, table of systems.
+"""
+
+import chz
+
+from configs import image_text_mall
+from data.mall.config import Mall
+from data.mall.shoppers import MallShoppers
+from data.mall.sources import MallPairs, MallProducts
+from data.mall.triples import MallTriples
+from modules.content.short_video import ShortVideo
+from train.evaluators import Slice
+from train.experiment import Experiment
+from train.init_from import InitFrom
+from train.metrics.ranking import MRR, MedianRank, Recall
+from train.optim import Optimizer
+from train.pipeline import Compare, Pipeline, Train
+from train.recommend import RecommendVideos
+from train.space import Space
+from train.tasks.videos import VideoContrastive
+
+ELSEWHERE = Mall(seed=7)
+
+
+def get_config() -> Pipeline:
+    mall = Mall()
+    base = image_text_mall.plain()
+    scratch = Experiment(
+        model=ShortVideo(),
+        task=VideoContrastive(label="spu"),
+        source=MallTriples(mall=mall),
+        loader=chz.replace(base.loader, batch_size=128),
+        optimizer=Optimizer(algorithm="adamw", lr=1e-3, warmup_steps=20, lr_schedule="cosine", weight_decay=0.01),
+        evals={
+            "space": Space(
+                source=MallTriples(mall=mall, split="test"),
+                seen=MallTriples(mall=mall, split="seen"),
+                target="spu",
+                key="spu",
+                metrics=(Recall(ks=(1, 10)), MedianRank()),
+                domains=("item", "video", "query"),
+                batch_size=128,
+            ),
+            "people": RecommendVideos(
+                source=MallShoppers(mall=mall),
+                items=MallProducts(mall=mall, views=("image",)),
+                videos=MallProducts(mall=mall, views=("video",)),
+                clicks=MallShoppers(mall=mall, split="train", history=1, most=None),
+                metrics=(Recall(ks=(20,)), MRR()),
+                slices={"new": Slice(feature="is_cold", equals=1)},
+                batch_size=256,
+            ),
+        },
+        steps=120,
+    )
+    tuned = chz.replace(scratch, init_from=InitFrom(workdir="@encoder", strict=True))
+    untouched = chz.replace(tuned, steps=1, optimizer=Optimizer(lr=1e-9))
+    rows = {"as_it_came": untouched, "tuned": tuned, "scratch": scratch}
+    return Pipeline(
+        stages={
+            "encoder": Train(experiment=chz.replace(base, source=MallPairs(mall=ELSEWHERE), evals={})),
+            **{name: Train(experiment=experiment) for name, experiment in rows.items()},
+            "gain": Compare(
+                title="What tuning on the catalogue buys videos that nobody has watched",
+                rows={name.replace("_", " "): f"@{name}" for name in rows},
+                metrics=("space/item-video/recall@1", "space/query-video/recall@1", "people/new/recall@20"),
+            ),
+        }
+    )
