@@ -159,6 +159,16 @@ def test_the_embedding_is_the_mean_of_what_is_there(model, batch):
     np.testing.assert_allclose(served(model, batch)["item"][:3], wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_a_token_sees_what_stands_before_it_alone(model, batch):
+    parts = {n: a for n, a in batch.items() if not n.startswith(("query_", "other_"))}
+    before, after = (
+        np.asarray(states(model, {**parts, "path": path})[0]) for path in (parts["path"], parts["path"] + 1)
+    )
+    words = 2 * 4 + TITLE
+    np.testing.assert_array_equal(before[:2, :words], after[:2, :words])
+    assert np.abs(before[0, words:] - after[0, words:]).max(axis=1).min() > 1e-6
+
+
 def test_negatives_are_of_past_batches_and_of_the_leaf_and_teach_only_what_is_new(batch):
     model = MOON_SMALL.make(FEATURES, rngs=nnx.Rngs(0))
     first, second = trained(model, batch), trained(model, batch)
