@@ -11,7 +11,7 @@ from modules.content.esspr import MODALITIES, Esspr
 from modules.losses.hinge import batch_hinge, locality
 from train.tasks.same_style import WITHIN, SameStyle
 
-B, SIDE, T = 5, 4, 3
+B, SIDE, T = 7, 4, 3
 FEATURES = Features(
     all=tuple(
         f
@@ -113,9 +113,9 @@ def test_a_listing_that_stands_in_two_rows_is_no_negative_of_itself(batch, outpu
     out = {n: jnp.asarray(a) for n, a in outputs.items()}
     task = SameStyle(distinct=0, local=0, across="pictures")
     negatives = np.ones((B, B), bool)
-    for r, c in ((0, 3), (3, 0), (1, 4), (4, 1)):
-        negatives[r, c] = False
-    twice = {"trigger": batch["trigger"].at[3].set(batch["trigger"][0]), "offer": batch["offer"].at[4].set(3)}
+    for r, c in ((0, 3), (0, 4), (3, 4)):  # rows 0 and 3 ask with listing 2, which row 4 offers
+        negatives[r, c] = negatives[c, r] = False
+    twice = {"trigger": batch["trigger"].at[3].set(batch["trigger"][0]), "offer": batch["offer"].at[4].set(2)}
     known = out["image/known"] & out["offer_image/known"]
     expected = batch_hinge(out["image"], out["offer_image"], margin=0.2, known=known, negatives=jnp.asarray(negatives))
     assert float(task.loss(out, {**batch, **twice})[0]) == pytest.approx(float(expected), rel=1e-6)
