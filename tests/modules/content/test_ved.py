@@ -52,6 +52,7 @@ def clicked(rng):
     """Vectors of a batch, and what is known of its items: 0 and 3 are one item, 1 was clicked for 0's photo."""
     x = {n: unit(rng.normal(size=(N, D))) for n in ("query", "item", "view_a", "view_b")}
     x["item"][4] = unit(x["item"][2] + 0.1 * x["item"][5])  # nearly the same picture as 2
+    x["query"] = unit(x["item"] + 0.3 * x["query"])  # so that whoever is left in or out of a softmax shows in it
     known = {f"{n}/known": np.ones(N, bool) for n in x}
     known["query/known"][6] = False
     batch = {
