@@ -142,14 +142,24 @@ class Vocabularies(Mapping[str, Vocabulary]):
         from data.tokenizer import load  # 30 ms, and only texts need it
 
         if name not in self._tokenizers:
-            paths = [Path(name)]
-            if self.folder is not None:  # a model's folder has it by its last name
-                paths = [self.folder / name, self.folder / Path(name).name, *paths]
+            paths = self._places(name)
             path = next((p for p in paths if p.is_file()), None)
             if path is None:
                 raise UserError(f"no tokenizer file {name!r}; looked at {', '.join(map(str, paths))}")
             self._tokenizers[name] = load(path)
         return self._tokenizers[name]
+
+    def _places(self, name: str) -> list[Path]:
+        # a model's folder has it by its last name
+        inside = [] if self.folder is None else [self.folder / name, self.folder / Path(name).name]
+        return [*inside, Path(name)]
+
+    def read_tokenizers(self, features: Features) -> None:
+        """Those of texts that there are, so that `save` writes them also where encoded rows came from a cache."""
+        for feature in features.all:
+            name = getattr(feature, "tokenizer", None)
+            if name is not None and any(place.is_file() for place in self._places(name)):
+                self.tokenizer(name)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes every vocabulary and every tokenizer used, for a model to carry."""

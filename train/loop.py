@@ -260,9 +260,7 @@ def _keep_beside_the_model(source: Source, *, folder: Path) -> None:
     """Vocabularies and tokenizers, which serving encodes by, and the rows that reading set aside."""
     vocabularies, rejects = getattr(source, "vocabularies", None), getattr(source, "rejects", None)
     if vocabularies is not None:
-        for feature in source.features.select(kinds=("text",)).all:
-            if getattr(feature, "tokenizer", None) is not None:
-                vocabularies.tokenizer(feature.tokenizer)  # not read yet where the encoded rows came from a cache
+        vocabularies.read_tokenizers(source.features)
         vocabularies.save(folder / "vocabularies")
     if rejects is not None and rejects.count:
         rejects.write(folder / "rejects.jsonl")
