@@ -26,8 +26,9 @@ class Windows:
         return np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2)
 
     def cut(self, images: UInt8[Array, "b h w c"]) -> UInt8[Array, "b n s s c"]:
-        side = self.size
-        return jnp.stack([images[:, y : y + side, x : x + side] for y, x in self.corners(images.shape[1:])], axis=1)
+        corner, within = self.corners(images.shape[1:]), np.arange(self.size)
+        down, across = (corner[:, axis, None] + within for axis in (0, 1))
+        return images[:, down[:, :, None], across[:, None, :]]
 
 
 def boxes(windows: Windows, *, shape: tuple[int, ...]) -> np.ndarray:

@@ -38,7 +38,7 @@ def shrunk(stored: Any) -> Any:
     out = {k: shrunk(v) for k, v in stored.items()}
     kind = out.get("$type", "")
     if kind == "data.mall.config:Mall":
-        out["size"] = "tiny"
+        out["size"], out["seed"] = "tiny", 0  # a stage on another shop is no case of its own
     if isinstance(out.get("frames"), int):
         out["frames"] = 2
     if kind.startswith(ENCODERS) and isinstance(out.get("depth"), int):
