@@ -79,13 +79,10 @@ def expected(row):
 def run(path, output, *, model="m1", missing="reject", **options):
     declared = features(absent="black" if missing == "keep" else "reject")
     rows = ParquetInput(path, features=declared, vocabularies=None, carry=("item",))
-    options = {"batch": 16, "span_rows": 40, "shard_rows": 64, "outputs": ("item",), **options}
     said = []
-    done = module.embed_folder(
-        FORWARD, model=model, rows=rows, id="item", features=declared, output=output, missing=missing,
-        say=said.append, **options,
-    )  # fmt: skip
-    return done, said
+    options = {"batch": 16, "span_rows": 40, "shard_rows": 64, "outputs": ("item",), "say": said.append, **options}
+    options |= {"model": model, "rows": rows, "id": "item", "features": declared, "missing": missing}
+    return module.embed_folder(FORWARD, output=output, **options), said
 
 
 @pytest.fixture
@@ -114,12 +111,7 @@ def test_a_folder_holds_every_item_with_norm_and_manifest(format, tmp_path, monk
     assert (done.rows, done.dim, done.new, done.rejects) == (ROWS, 5, ROWS, None)
     manifest = json.loads((tmp_path / "v" / "manifest.json").read_text())
     assert [s["rows"] for s in manifest["shards"]] == [64, 64, 22]
-    assert {k: manifest[k] for k in ("model", "dim", "rows", "format")} == {
-        "model": "m1",
-        "dim": 5,
-        "rows": ROWS,
-        "format": format,
-    }
+    assert [manifest[k] for k in ("model", "dim", "rows", "format")] == ["m1", 5, ROWS, format]
     ids, vectors, model = read(tmp_path / "v", model="m1")
     np.testing.assert_array_equal(ids, [r["item"] for r in rows])
     np.testing.assert_allclose(vectors, [expected(r) for r in rows], atol=1e-5)
