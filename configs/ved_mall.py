@@ -6,8 +6,8 @@ python -m train configs/ved_mall.py --workdir runs/ved_clicks stages.clicked.exp
 
 an encoder by self-supervision -> the same fine-tuned by clicks and self-supervision -> item vectors of both -> a tower
 on each, and one with the debiasing network. The log shows what is popular; `uniform` are slots filled by chance, of
-which `head` are the fifth of the items shown most in training and `tail` the half shown least. In the mall popularity is
-drawn without regard to looks, so that pictures hold little of it for the debiasing network to take out.
+which `head` are the fifth of the items shown most in training and `tail` the half shown least. In the mall popularity
+is drawn without regard to looks, so that pictures hold little of it for the debiasing network to take out.
 Figures: README, table of systems.
 """
 
