@@ -118,3 +118,12 @@ def test_spans_hide_words_in_a_row():
         assert not (hidden & ~where).any() and 0.15 < hidden[where].mean() < 0.23
         follows = (hidden[:, 1:] & hidden[:, :-1]).sum() / hidden[:, :-1].sum()
         assert follows < 0.25 if span == 1 else follows > 0.5
+
+
+def test_each_side_has_a_top_of_its_own(batch):
+    model = InterBERT(**SMALL).make(FEATURES, rngs=nnx.Rngs(0))
+    before = run(model, batch)
+    model.tops[0].last.scale.set_value(0 * model.tops[0].last.scale[...])
+    after = run(model, batch)
+    np.testing.assert_array_equal(before["text"], after["text"])
+    assert np.abs(before["image"] - after["image"]).max() > 1e-3
