@@ -10,7 +10,9 @@ from train.tasks.videos import VideoContrastive
 
 
 def test_videos_are_predicted_and_count_where_they_weigh(rng):
-    unit = lambda x: jnp.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), jnp.float32)
+    def unit(x):
+        return jnp.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), jnp.float32)
+
     outputs = {name: unit(rng.normal(size=(5, 3))) for name in ("query", "item", "video")}
     pictures, videos = (
         Contrastive().loss({"query": outputs["query"], "item": outputs[side]}, {})[0] for side in ("item", "video")
