@@ -1,0 +1,343 @@
+"""The ideas whose worth `tests.benchmarks.ablations` measures: what to train with each and what without."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """`metric` of config `full` should be above that of `without`, which lacks the idea and shares the rest; or, of
+    an idea that saves time, no more than `within` below it. "pipeline@stage" is a stage with all that it needs."""
+
+    claim: str
+    metric: str
+    full: str
+    without: str
+    within: float = 0.0
+
+
+ABLATIONS = {
+    "fm": Ablation("pairs of features add to their sum", "valid/auc", "fm_mall", "lr_mall"),
+    "dnn": Ablation("a deep tower adds to pairs", "valid/auc", "dnn_mall", "fm_mall"),
+    "dcnv2": Ablation("crosses add to the deep tower beside them", "valid/auc", "dcnv2_mall", "dnn_mall"),
+    "deep": Ablation("a deep part adds to the wide one", "valid/auc", "wide_deep_mall", "lr_mall"),
+    "wide": Ablation("a wide part adds to the deep one", "valid/auc", "wide_deep_mall", "dnn_mall"),
+    "deepfm": Ablation("pairs add to the deep tower on the same embeddings", "valid/auc", "deepfm_mall", "dnn_mall"),
+    "dcn": Ablation("vector crosses add to the deep tower beside them", "valid/auc", "dcn_mall", "dnn_mall"),
+    "xdeepfm": Ablation(
+        "compressed interactions add to the linear and the deep part",
+        "valid/auc",
+        "xdeepfm_mall",
+        "xdeepfm_mall model.cin=",
+    ),
+    "autoint": Ablation("attention across fields beats plain pairs", "valid/auc", "autoint_mall", "fm_mall"),
+    "autoint_residual": Ablation(
+        "a field keeps what it was", "valid/auc", "autoint_mall", "autoint_mall model.residual=None"
+    ),
+    "finalmlp_fusion": Ablation(
+        "products of two streams beat their sum", "valid/auc", "finalmlp_mall", "finalmlp_mall model.fusion=sum"
+    ),
+    "finalmlp_gates": Ablation(
+        "streams that weigh the features beat streams that do not",
+        "valid/auc",
+        "finalmlp_mall",
+        "finalmlp_mall model.gates=False",
+    ),
+    "din": Ablation(
+        "weighing the history by the candidate beats its mean, in one tower",
+        "valid/gauc",
+        "din_mall",
+        "dnn_mall model.mlp.widths=200,80 model.mlp.activation=dice",
+    ),
+    "mmoe": Ablation(
+        "a gate for each task over shared experts beats one shared trunk",
+        "valid/purchase/auc/expected",
+        "mmoe_mall",
+        "shared_bottom_mall",
+    ),
+    "esmm": Ablation(
+        "conversion learned from all impressions ranks all of them better than that of clicked ones",
+        "valid/cvr/auc/expected",
+        "esmm_mall",
+        "esmm_mall task.heads.purchase.weight=0 task.heads.cvr.weight=1",
+    ),
+    "presto": Ablation(
+        "the rare last step gains from slopes shared with those before",
+        "valid/purchase/auc/expected",
+        "presto_mall",
+        "presto_mall task.linked=False model.strength=0",
+    ),
+    "tin_product": Ablation(
+        "the product of behaviour and target adds to attention",
+        "valid/gauc",
+        "tin_mall",
+        "tin_mall model.product=False",
+    ),
+    "tin_positions": Ablation(
+        "how long ago a behaviour was matters", "valid/gauc", "tin_mall", "tin_mall model.positions=False"
+    ),
+    "dien": Ablation(
+        "interests that evolve beat attention alone", "valid/gauc", "dien_mall", "dien_mall model.evolution=attention"
+    ),
+    "dare": Ablation(
+        "tables of their own for the search beat shared ones",
+        "valid/gauc",
+        "dare_mall",
+        "dare_mall model.tables=shared",
+    ),
+    "dare_width": Ablation(
+        "attention tables of a quarter of the width find as well",
+        "valid/auc",
+        "dare_mall model.attention_dim=4",
+        "dare_mall",
+        within=0.001,
+    ),
+    "sdim": Ablation(
+        "hash collisions stand in for the unit over the whole history",
+        "valid/auc",
+        "sdim_mall",
+        "sdim_mall model.hashes=0",
+        within=0.002,
+    ),
+    "qin_relu": Ablation(
+        "attention that does not sum to one counts what is alike",
+        "valid/auc",
+        "qin_mall",
+        "qin_mall model.normalise=softmax",
+    ),
+    "aw_moe": Ablation(
+        "experts mixed by the history beat one tower of as many parameters",
+        "valid/auc",
+        "aw_moe_mall",
+        "aw_moe_mall model.experts=1 model.mlp.widths=557,64",
+    ),
+    "aw_moe_contrast": Ablation(
+        "a gate that hidden behaviours do not change",
+        "valid/auc",
+        "aw_moe_mall",
+        "aw_moe_mall model.contrast=0",
+    ),
+    "sasrec": Ablation(
+        "full softmax beats binary with one negative", "test/ndcg@20", "sasrec_mall", "sasrec_mall task.objective=bce"
+    ),
+    "two_tower": Ablation(
+        "logQ undoes the popularity bias of in-batch negatives",
+        "test/recall@10",
+        "two_tower_mall",
+        "two_tower_mall task.logq=None",
+    ),
+    "image_text": Ablation(
+        "listings of one product are no negatives of each other",
+        "test/recall@10",
+        "image_text_mall",
+        "image_text_mall task.label=None",
+    ),
+    "cope": Ablation(
+        "losses across domains find the page of a live stream",
+        "test/live-page/recall@1",
+        "cope_mall",
+        "cope_mall task.cross=0",
+    ),
+    "cope_messages": Ablation(
+        "frames that hear of each other see past those that show something else",
+        "test/page-live/recall@1",
+        "cope_mall",
+        "cope_mall model.frames.messages=False",
+    ),
+    "cope_classes": Ablation(
+        "a large-margin classifier of products helps on those seen",
+        "seen/page-live/recall@1",
+        "cope_mall",
+        "cope_mall task.classify=0",
+    ),
+    "cope_classes_unseen": Ablation(
+        "and costs those not seen no more than a point",
+        "test/page-live/recall@1",
+        "cope_mall",
+        "cope_mall task.classify=0",
+        within=0.01,
+    ),
+    "cope_speech": Ablation(
+        "cleaned speech adds to frames",
+        "test/video-page/recall@1",
+        "cope_speech_mall ...cleaner.error=0.1",
+        "cope_mall",
+    ),
+    "cope_cleaned": Ablation(
+        "speech helps more once a cleaner has been over it",
+        "test/video-page/recall@1",
+        "cope_speech_mall ...cleaner.error=0.1",
+        "cope_speech_mall ...asr=raw",
+    ),
+    "esspr_both": Ablation(
+        "words learned beside pictures find what stock photos hide",
+        "hardware/both-offer_both/recall@1",
+        "esspr_mall",
+        "esspr_mall task.across=pictures task.distinct=0 task.local=0",
+    ),
+    "esspr_across": Ablation(
+        "modalities matched across the pair find each other",
+        "test/text-offer_image/recall@10",
+        "esspr_mall",
+        "esspr_mall task.across=alike task.distinct=0",
+    ),
+    "esspr_distinct": Ablation(
+        "modalities of one product drawn together find each other across products",
+        "test/image-offer_both/recall@10",
+        "esspr_mall",
+        "esspr_mall task.distinct=0",
+    ),
+    "esspr_rules": Ablation(
+        "pairs by category and several users teach more than all clicks",
+        "test/both-offer_both/recall@1",
+        "esspr_mall",
+        "esspr_mall source.rule.users=1 source.rule.category=False",
+    ),
+    "ved_clicks": Ablation(
+        "clicks teach pictures what searchers want",
+        "logged/auc",
+        "ved_mall@with_clicks",
+        "ved_mall@self_supervised",
+    ),
+    "ved_pool": Ablation(
+        "a category-aware pool beats all of the batch as negatives",
+        "style/recall@10",
+        "ved_mall@clicked",
+        "ved_mall@clicked stages.clicked.experiment.task.pool=batch",
+    ),
+    "ved_joint": Ablation(
+        "self-supervision beside the clicks keeps the tail",
+        "uniform/tail/auc",
+        "ved_mall@with_clicks",
+        "ved_mall@with_clicks stages.clicked.experiment.task.views=0",
+    ),
+    "ved_debias": Ablation(
+        "the debiasing network gives to the little shown",
+        "uniform/tail/auc",
+        "ved_mall@debiased",
+        "ved_mall@with_clicks",
+    ),
+    "in_out": Ablation(
+        "what goes with a product is near in the other space, not in its own",
+        "test/recall@10",
+        "in_out_mall",
+        "in_out_mall model.space=in-in",
+    ),
+    "in_out_tables": Ablation(
+        "two embeddings of a product beat one", "test/recall@10", "in_out_mall", "in_out_mall model.space=one"
+    ),
+    "moon_core": Ablation(
+        "the core beside the whole picture finds the product before another wall",
+        "image/recall@10",
+        "moon_mall",
+        "moon_mall model.core=False",
+    ),
+    "moon_guided": Ablation(
+        "experts of their own for categories and attributes name the category of a page that does not",
+        "class/leaf/accuracy@1",
+        "moon_mall",
+        "moon_mall model.experts.guided=False",
+    ),
+    "moon_negatives": Ablation(
+        "negatives of past batches and of the same leaf",
+        "image/recall@1",
+        "moon_mall",
+        "moon_mall model.bank=0 source.hard=False",
+    ),
+    "moon_pool": Ablation(
+        "the mean of all tokens is no worse than the last",
+        "image/recall@10",
+        "moon_mall",
+        "moon_mall model.pool=last",
+    ),
+    "mim_csft": Ablation(
+        "pairs of clicks align pictures with what is clicked next",
+        "clicked/recall@100",
+        "mim_mall@csft",
+        "mim_mall@pretraining",
+    ),
+    "mim_negatives": Ablation(
+        "negatives of past batches and of the same leaf",
+        "clicked_fused/recall@100",
+        "mim_mall@csft",
+        "mim_mall@csft stages.csft.experiment.model.bank=0 stages.csft.experiment.source.hard=False",
+    ),
+    "mim_vectors": Ablation(
+        "vectors aligned with clicks serve the click tower better than those of listings alone",
+        "test/auc",
+        "mim_mall@mim",
+        "mim_mall@mim_of_stage_1",
+    ),
+    "mim_cold": Ablation("content interest ranks what arrived later", "test/cold/auc", "mim_mall@mim", "mim_mall@ids"),
+    "composed_words": Ablation(
+        "words say how the picture is to change",
+        "test/recall@10",
+        "composed_mall",
+        "composed_mall model.fusion=image",
+    ),
+    "composed_picture": Ablation(
+        "the picture says what the words leave open",
+        "test/recall@10",
+        "composed_mall",
+        "composed_mall model.fusion=text",
+    ),
+    "composed_gate": Ablation(
+        "a gate on the picture beats the sum of both",
+        "test/recall@10",
+        "composed_mall",
+        "composed_mall model.fusion=sum",
+    ),
+    "interbert_matching": Ablation(
+        "a model that was never asked whether both match cannot rank by it",
+        "test/recall@10",
+        "interbert_mall",
+        "interbert_mall task.itm=0",
+    ),
+    "interbert_hard": Ablation(
+        "mismatched titles that are alike teach more than any titles",
+        "test/mrr",
+        "interbert_mall",
+        "interbert_mall loader.transforms.0.hard=1",
+    ),
+    "interbert_streams": Ablation(
+        "layers for each side alone read a title without its picture better",
+        "words/leaf/accuracy@1",
+        "interbert_mall",
+        "interbert_mall model.streams=False",
+    ),
+    "interbert_spans": Ablation(
+        "hidden spans teach matching more than hidden words",
+        "test/mrr",
+        "interbert_mall",
+        "interbert_mall model.span=1",
+    ),
+    "interbert_groups": Ablation(
+        "regions that overlap a hidden one are hidden with it",
+        "test/mrr",
+        "interbert_mall",
+        "interbert_mall model.overlap=1.0",
+    ),
+    "short_video": Ablation(
+        "weights of another shop, tuned on the catalogue, find the video of a product",
+        "space/item-video/recall@1",
+        "short_video_mall@tuned",
+        "short_video_mall@as_it_came",
+    ),
+    "short_video_recency": Ablation(
+        "what people looked at lately says more of what they look at next",
+        "people/recall@20",
+        "short_video_mall@tuned",
+        "short_video_mall@tuned ...half_life=None",
+    ),
+    "completion": Ablation(
+        "neighbours complete a title better than the catalogue's commonest words",
+        "title/f1",
+        "completion_mall@retrieval",
+        "completion_mall@mean",
+    ),
+    "completion_gain": Ablation(
+        "and a recommender gains from it over leaving the gap",
+        "recall@20",
+        "completion_mall@retrieval",
+        "completion_mall@zero",
+    ),
+}
