@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.contract.cases import ROOT, case, config_files, experiments, resolved, trained
+from tests.contract.cases import ROOT, case, config_files, encodes, experiments, resolved, trained
 from train.checkpoint import Checkpointer, Checkpointing
 from train.program import make_predict
 from train.sharding import put_batch
@@ -39,6 +39,13 @@ CASES = distinct(FILES.values())
 
 def both(function):
     return pytest.mark.parametrize("name", sorted(CASES))(function)
+
+
+def on_one_device(function):
+    """Compiles the step once more: of content encoders among the slow tests."""
+    encoders = {name for path in FILES.values() for name, e in experiments(path).items() if encodes(e)}
+    names = [pytest.param(n, marks=pytest.mark.slow) if n in encoders else n for n in sorted(CASES)]
+    return pytest.mark.parametrize("name", names)(function)
 
 
 def needs_data(name):
@@ -102,13 +109,15 @@ def test_thirty_steps_on_one_batch_lower_the_loss(name):
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
 
 
-@both
+@on_one_device
 def test_devices_do_not_change_the_loss(name):
     """The first step on one device and on four."""
     c = get(name)
+    run = trained(name, CASES[name])
+    start = jax.device_put(run["start"], c.on_one.state_sharding)
     with jax.set_mesh(c.on_one.mesh):
-        _, logs = c.on_one.train_step(c.on_one.init(c.experiment.seed), put_batch(c.batch, mesh=c.on_one.mesh))
-    assert float(logs["loss"]) == pytest.approx(trained(name, CASES[name])["losses"][0], rel=1e-4)
+        _, logs = c.on_one.train_step(start, put_batch(c.batch, mesh=c.on_one.mesh))
+    assert float(logs["loss"]) == pytest.approx(run["losses"][0], rel=1e-4)
 
 
 def predictions(name, batch):
@@ -144,7 +153,7 @@ def test_what_stands_in_padding_changes_nothing(name):
     assert_close(predictions(name, inputs), predictions(name, spoilt), tol=1e-6)
 
 
-@both
+@on_one_device
 def test_saved_on_four_devices_goes_on_the_same_on_one(name, tmp_path):
     c = get(name)
     state = trained(name, CASES[name])["state"]

@@ -19,6 +19,6 @@ def test_the_artefact_scores_as_the_program(name, tmp_path):
     assert artifact.signature["platforms"] == ["cpu", "cuda", "tpu"]
     wanted = jax.device_get(model.serve(model.weights, c.inputs()))
     assert set(artifact.inputs) <= set(c.inputs())
-    for rows in (slice(None), slice(2, 5)):
-        got = artifact({n: c.batch[n][rows] for n in artifact.inputs})
-        assert_close(got, {n: np.asarray(a)[rows] for n, a in wanted.items()})
+    rows = slice(2, 5)
+    got = artifact({n: c.batch[n][rows] for n in artifact.inputs})
+    assert_close(got, {n: np.asarray(a)[rows] for n, a in wanted.items()})
