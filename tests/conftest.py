@@ -39,6 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """With a pytest that pytest-xdist does not know, groups are lost without a word and each process compiles all."""
+    lost = [i.nodeid for i in session.items if not i.nodeid.endswith(f"@{group(i)}")]
+    if getattr(session.config.option, "loadgroup", False) and lost:
+        raise pytest.UsageError(f"pytest-xdist keeps no groups together with pytest {pytest.__version__}: {lost[0]}")
+
+
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Compiled programs hold memory maps, of which a process may have 65,530; beyond that the compiler dies."""
     if nextitem is not None and group(item) != group(nextitem):
