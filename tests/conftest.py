@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 # Before jax is imported: fewer threads than this and queued steps on fake devices dead-lock on small machines.
 os.environ.setdefault("NPROC", "16")
@@ -39,11 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """With a pytest that pytest-xdist does not know, groups are lost without a word and each process compiles all."""
-    lost = [i.nodeid for i in session.items if not i.nodeid.endswith(f"@{group(i)}")]
-    if getattr(session.config.option, "loadgroup", False) and lost:
-        raise pytest.UsageError(f"pytest-xdist keeps no groups together with pytest {pytest.__version__}: {lost[0]}")
+    lost = [i for i in ids if "@" not in i]
+    if lost and node.config.getvalue("dist") == "loadgroup":
+        pytest.exit(f"pytest-xdist keeps no groups together with pytest {pytest.__version__}: {lost[0]}", returncode=4)
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
