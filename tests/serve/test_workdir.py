@@ -138,7 +138,7 @@ def test_commands_end_with_one_line_and_a_code(workdir, exported, tmp_path, caps
     assert main(["embed", str(workdir), "--source", "tests", "--output", str(tmp_path / "v.npz")]) == 2
     assert "declares no source 'tests'; it has train, test" in capsys.readouterr().err
     assert main(["embed", str(workdir), "--source", "test", "--output", str(tmp_path / "v.npz")]) == 2
-    assert "the model gives score for this source, but no vector 'item'" in capsys.readouterr().err
+    assert "the model gives score for these inputs, but no vector 'item'" in capsys.readouterr().err
 
 
 def test_an_earlier_checkpoint_can_be_exported(workdir, tmp_path):
