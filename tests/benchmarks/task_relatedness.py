@@ -1,10 +1,11 @@
-"""Two tasks that have more or less in common: what MMoE gains over a shared bottom of as many parameters.
+"""Two tasks that have more or less in common: what MMoE gains over a shared bottom of much the same size.
 
     python -m tests.benchmarks.task_relatedness [--seeds 0 1 2] [--correlations 1 0.5 0] [--json FILE]
 
 The synthetic data of Ma et al., KDD 2018, section 3.2, as clicks: x of 100 normal inputs, weights w1 and w2 of the
 given cosine, y_k = w_k x + Σ_i sin(α_i w_k x + β_i) with the same α and β, clicked with probability sigmoid(2 y_k).
-600,000 training rows, two epochs of Adam. Bottom of 113 units against 8 experts of 16, towers of 8, as in the paper.
+600,000 training rows, two epochs of Adam. Bottom of 113 units against 8 experts of 16, towers of 8, as in the
+paper: 13.3 and 14.8 thousand parameters behind the input.
 Seeds draw data and models. The figure is log loss above that of the true chances, mean of both tasks, over 20,000
 further rows.
 """
