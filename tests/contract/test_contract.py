@@ -68,16 +68,16 @@ def assert_close(a, b, *, tol=2e-5):
 
 @pytest.mark.parametrize("stem", sorted(FILES))
 def test_resolved_config_equals_golden(stem):
-    against_golden(f"{stem}.config.json", resolved(FILES[stem]))
+    assert_golden(f"{stem}.config.json", resolved(FILES[stem]))
 
 
 @both
 def test_parameter_shapes_equal_golden(name):
     shapes = {path: list(shape) for path, shape in sorted(get(name).on_one.parameter_shapes().items())}
-    against_golden(f"{name.replace(':', '.')}.shapes.json", shapes)
+    assert_golden(f"{name.replace(':', '.')}.shapes.json", shapes)
 
 
-def against_golden(filename, value):
+def assert_golden(filename, value):
     path = GOLDEN / filename
     text = json.dumps(value, indent=1) + "\n"
     if os.environ.get("UPDATE_GOLDEN"):

@@ -43,7 +43,7 @@ class Names(SourceConfig):
 
     def make(self):
         kind = np.repeat(np.arange(CLASSES - 1), 2)
-        rng = np.random.default_rng(9)
+        rng = np.random.default_rng(28)
         spread = np.array([0.1, self.wide, 0.1])[kind][:, None]  # the prompts of class 1 agree least
         x = (CENTRES[kind] + spread * rng.normal(size=(len(kind), D))) * np.tile([1.0, 30.0], CLASSES - 1)[:, None]
         return InMemory(

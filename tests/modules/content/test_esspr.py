@@ -9,6 +9,7 @@ from data.errors import UserError
 from data.features import Features, Image, Text
 from modules.content.esspr import MODALITIES, Esspr
 from modules.losses.hinge import batch_hinge, locality
+from tests.modules.content.batches import filled
 from train.tasks.same_style import WITHIN, SameStyle
 
 B, SIDE, T = 7, 4, 3
@@ -30,12 +31,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def batch():
-    rng = np.random.default_rng(0)
-    made = {}
-    for name, (shape, dtype) in FEATURES.arrays().items():
-        made[name] = rng.integers(2, 256 if dtype == np.uint8 else 20, (B, *shape)).astype(dtype)
-        if name.endswith("/length"):
-            made[name][:] = 2
+    made = filled(FEATURES, rows=B, words=2)
     made["title/length"][0] = 0  # a picture alone
     made["offer_image"][1] = 0  # words alone, or a picture that could not be decoded
     made["image"][2], made["title/length"][2] = 0, 0  # nothing at all

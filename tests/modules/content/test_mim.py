@@ -12,6 +12,7 @@ from modules.content.mim import MIMEncoder
 from modules.encoders.text import TextTransformer
 from modules.encoders.vision import ConvNet
 from modules.layers.masking import hide, told
+from tests.modules.content.batches import filled
 
 B, SIDE, T, D = 4, 8, 5, 6
 FEATURES = Features(
@@ -32,12 +33,7 @@ MIM = MIMEncoder(dim=D, vision=ConvNet(widths=(6,)), language=TextTransformer(di
 
 @pytest.fixture(scope="module")
 def batch():
-    rng = np.random.default_rng(0)
-    made = {}
-    for name, (shape, dtype) in FEATURES.arrays().items():
-        made[name] = rng.integers(2, 256 if dtype == np.uint8 else 20, (B, *shape)).astype(dtype)
-        if name.endswith("/length"):
-            made[name][:] = 3
+    made = filled(FEATURES, rows=B, words=3)
     made["image"][1] = 0  # a title alone
     made["title/length"][2] = 0  # a picture alone
     made["image"][3] = made["title/length"][3] = 0

@@ -14,6 +14,7 @@ from modules.content.moon import MOON
 from modules.encoders.vision import ViT
 from modules.layers.experts import Experts
 from modules.layers.guided_experts import GuidedExperts
+from tests.modules.content.batches import filled
 
 B, SIDE, D, TITLE = 4, 8, 8, 3
 TEXTS = {"title": TITLE, "path": 2, "stated": 2}
@@ -49,12 +50,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def batch():
-    rng = np.random.default_rng(0)
-    made = {}
-    for name, (shape, dtype) in FEATURES.arrays().items():
-        made[name] = rng.integers(2, 256 if dtype == np.uint8 else 20, (B, *shape)).astype(dtype)
-        if name.endswith("/length"):
-            made[name][:] = 2
+    made = filled(FEATURES, rows=B, words=2)
     made["query_image"][:2] = 0  # by words
     made["query_title/length"][2:] = 0  # by picture
     made["title/length"][1] = made["path/length"][1] = made["stated/length"][1] = 0  # a picture alone

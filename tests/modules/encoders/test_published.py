@@ -25,7 +25,7 @@ LENGTH = np.array([12, 7, 3])
 BERTS = {"bert": BERT(**TEXT), "roberta": BERT(**TEXT, types=1, epsilon=1e-5)}
 
 
-def close(ours, theirs):
+def assert_near(ours, theirs):
     assert np.abs(theirs).max() > 0.1
     np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=0)
 
@@ -45,9 +45,9 @@ def test_bert(name, tmp_path):
     model = published(BERTS[name], name, tmp_path, tokens=43, length=12)
     states = jax.jit(lambda ids: model.states(ids, where=where()))(theirs["ids"])
     held = np.asarray(where())[..., None]
-    close(np.where(held, states, 0), np.where(held, theirs["states"], 0))
+    assert_near(np.where(held, states, 0), np.where(held, theirs["states"], 0))
     mean = np.where(held, theirs["states"], 0).sum(1) / LENGTH[:, None]
-    close(jax.jit(lambda ids: model(ids, where=where()))(theirs["ids"]), mean)
+    assert_near(jax.jit(lambda ids: model(ids, where=where()))(theirs["ids"]), mean)
 
 
 @pytest.mark.parametrize("pool", ["cls", "pooler"])
@@ -56,7 +56,7 @@ def test_bert_by_its_first_token(pool, tmp_path):
     model = published(BERT(**TEXT, pool=pool), "bert", tmp_path, tokens=43, length=12)
     some = where().at[2].set(False)
     found = jax.jit(lambda ids: model(ids, where=some))(theirs["ids"])
-    close(found[:2], (theirs["pooled"] if pool == "pooler" else theirs["states"][:, 0])[:2])
+    assert_near(found[:2], (theirs["pooled"] if pool == "pooler" else theirs["states"][:, 0])[:2])
     np.testing.assert_array_equal(found[2], 0)  # an empty text
 
 
@@ -77,19 +77,19 @@ def test_minilm_by_its_real_weights_and_tokenizer():
     tokens = tokenizer.get_vocab_size()
     model = loaded(lambda: config.make(tokens=tokens, length=width, rngs=nnx.Rngs(0)), start)
     held = np.arange(width) < theirs["lengths"][:, None]
-    close(jax.jit(lambda ids: model(ids, where=held))(theirs["ids"]), theirs["pooled"])
+    assert_near(jax.jit(lambda ids: model(ids, where=held))(theirs["ids"]), theirs["pooled"])
 
 
 def test_vit(tmp_path):
     theirs = reference("vit")
     model = published(ViTBase(**TINY, patch=8), "vit", tmp_path, shape=(24, 24, 3))
-    close(jax.jit(lambda images: model(images))(theirs["images"]), theirs["pooled"])
+    assert_near(jax.jit(lambda images: model(images))(theirs["images"]), theirs["pooled"])
 
 
 def test_efficientnet_lite(tmp_path):
     theirs = reference("efficientnet_lite")
     model = published(EfficientNetLite(width=0.5, depth=1.1), "efficientnet_lite", tmp_path, shape=(64, 48, 3))
-    close(jax.jit(lambda images: model(images))(theirs["images"]), theirs["pooled"])
+    assert_near(jax.jit(lambda images: model(images))(theirs["images"]), theirs["pooled"])
 
 
 FEATURES = Features(all=(Image(name="image", height=24, width=24), Text(name="title", tokens=43, length=12)))
@@ -105,8 +105,8 @@ def test_pairs(name, tmp_path):
     model = published(PAIRS[name], name, tmp_path, features=FEATURES)
     batch = {"image": theirs["images"], "title": theirs["ids"], "title/length": LENGTH}
     outputs = jax.jit(lambda batch: model(batch))(batch)
-    close(outputs["item"], theirs["item"])
-    close(outputs["query"], theirs["query"])
+    assert_near(outputs["item"], theirs["item"])
+    assert_near(outputs["query"], theirs["query"])
 
 
 @pytest.mark.parametrize("name", PAIRS)
