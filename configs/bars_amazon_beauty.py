@@ -37,12 +37,12 @@ PARTS = {
     ),
     "valid": Part(source=VALID, rows=44_726, sha256="3370d9f64f89acdb227941dbe0a9acc5c80fe98b26ad960dd006bf5697af193b"),
 }
-LENGTH, DIM = 20, 32
+LENGTH, DIM, TRIALS = 20, 32, 4
 CUT = tuple(Truncate(history=name, length=LENGTH) for name in ("item_history", "cate_history"))
 DEEP = MLP(widths=(256, 128), activation="dice", norm="batch", dropout=0.1)
 
 
-def entry(label: str, model: ModelConfig, *, anchor: float | None = None, trials: int = 0) -> Entry:
+def entry(label: str, model: ModelConfig, *, anchor: float | None = None, trials: int = TRIALS) -> Entry:
     experiment = bars_experiment(
         model,
         train=TRAIN,
@@ -55,8 +55,8 @@ def entry(label: str, model: ModelConfig, *, anchor: float | None = None, trials
         transforms=(AsGroup(feature="user_id"), *CUT),
     )
     space = {
-        "optimizer.lr": Choices(values=(5e-4, 1e-3, 2e-3)),
-        "optimizer.l2.0.1": Choices(values=(0.001, 0.005, 0.02)),
+        "optimizer.l2.0.1": Choices(values=(0.005, 0.02, 0.05)),
+        "model.embedding.std": Choices(values=(1e-4, 0.05)),
     }
     return Entry(label=label, experiment=experiment, anchor=anchor, space=space, trials=trials)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ REFUSALS = (
 def read_config(path: Path, overrides: list[str]) -> Config:
     """The config that a file's get_config() returns, with dotted overrides applied and type-checked."""
     base = _get_config(path)
-    values = chz.beta_to_blueprint_values(base)
+    values = _flat(base)
     for name, _, value in (override.partition("=") for override in overrides):
         # Another class in a place starts from its own defaults, not from the fields of the one before it.
         if isinstance(values.get(name), type) and value != values[name].__name__:
@@ -48,6 +49,31 @@ def read_config(path: Path, overrides: list[str]) -> Config:
     except REFUSALS as error:
         raise UserError(f"{path}: {_one_line(error)}") from error
     return load(_in_order(dump(made), like=dump(base)))
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Dotted name of every field to its value. A mapping whose keys hold dots, as a search space does, stays whole."""
+    values = chz.beta_to_blueprint_values(config)
+    for name, mapping in _dotted(config):
+        values = {n: v for n, v in values.items() if not n.startswith(f"{name}.")} | {name: mapping}
+    return values
+
+
+def _dotted(part: Any, name: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Mappings with a dot in a key, by the name of their field."""
+    if isinstance(part, Mapping) and any("." in str(key) for key in part):
+        yield name, part
+        return
+    if chz.is_chz(part):
+        inner = {field: getattr(part, field) for field in chz.chz_fields(part)}
+    elif isinstance(part, Mapping):
+        inner = {str(key): value for key, value in part.items()}
+    elif isinstance(part, tuple | list):
+        inner = {str(k): value for k, value in enumerate(part)}
+    else:
+        return
+    for key, value in inner.items():
+        yield from _dotted(value, f"{name}.{key}" if name else key)
 
 
 def _in_order(stored: Any, *, like: Any) -> Any:
@@ -71,7 +97,7 @@ def only(config: Config, stages: list[str]) -> Pipeline:
 
 def help_text(config: Config) -> str:
     try:
-        chz.Blueprint(type(config)).apply(chz.beta_to_blueprint_values(config)).make_from_argv(["--help"])
+        chz.Blueprint(type(config)).apply(_flat(config)).make_from_argv(["--help"])
     except EntrypointHelpException as text:
         return str(text)
     raise RuntimeError("chz printed no help")
@@ -80,7 +106,7 @@ def help_text(config: Config) -> str:
 def describe(config: Config) -> str:
     """The resolved config, a field a line, as it could be given back on the command line."""
     lines = []
-    for name, value in chz.beta_to_blueprint_values(config).items():
+    for name, value in _flat(config).items():
         if isinstance(value, type):
             value = value.__name__
         elif isinstance(value, tuple) and all(isinstance(v, (int, float, str)) for v in value):

@@ -38,6 +38,27 @@ def test_a_class_may_be_exchanged_by_name(dnn):
     assert config.optimizer.row_rule.eps == 1e-6
 
 
+SEARCHED = """
+from configs.dnn_mall import get_config as dnn
+from train.pipeline import Pipeline
+from train.protocol.search import Search
+from train.protocol.space import Choices
+
+def get_config():
+    space = {"model.dim": Choices(values=(8, 16)), "optimizer.lr": Choices(values=(1e-3, 3e-3))}
+    return Pipeline(stages={"search": Search(experiment=dnn(), space=space, trials=2)})
+"""
+
+
+def test_a_search_space_keeps_its_dotted_names(tmp_path):
+    file = tmp_path / "searched.py"
+    file.write_text(SEARCHED)
+    search = read_config(file, ["stages.search.trials=3", "stages.search.experiment.steps=9"]).stages["search"]
+    assert list(search.space) == ["model.dim", "optimizer.lr"] and search.space["model.dim"].values == (8, 16)
+    assert (search.trials, search.experiment.steps) == (3, 9)
+    assert "stages.search.space=" in describe(read_config(file, [])) and "space" in help_text(read_config(file, []))
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
