@@ -1,5 +1,7 @@
 """What an artefact says of itself, read without modules/ or train/."""
 
+import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import chz
@@ -9,12 +11,23 @@ import numpy as np
 import data.features
 from data.errors import UserError
 from data.features import Features
+from data.manifest import digest
 from serve.forward import Inputs
 
 FORMAT = 1
 
 Step = int | Literal["best", "latest"]
 """Which checkpoint of a workdir."""
+
+
+def weights_version(weights: Mapping[str, np.ndarray], *, step: int, config: str) -> str:
+    """Of a checkpoint, as its vectors carry it: step, and digest of config and weights. An artefact has the same."""
+    content = {name: _bytes_digest(a) for name, a in weights.items()}
+    return f"{step:08d}-{digest({**content, 'config': config})}"
+
+
+def _bytes_digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def spec_json(inputs: Inputs) -> dict[str, Any]:

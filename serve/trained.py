@@ -1,6 +1,5 @@
 """Opens a training workdir for serving: the experiment it stores, its weights, and its one forward."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from jax.sharding import AxisType
 
 from data.errors import UserError
 from data.features import Features
-from data.manifest import digest, read_json
+from data.manifest import read_json
 from data.sources import Source, SourceConfig
 from modules.layers.lora import LoRA
 from serve.artifact import VOCABULARIES
 from serve.forward import Forward
 from serve.pack import inputs_read
-from serve.signature import Step
+from serve.signature import Step, weights_version
 from train.calibration import Calibration
 from train.checkpoint import load_weights, sound_step
 from train.experiment import Experiment, load_experiment
@@ -78,8 +77,7 @@ class Trained(Served):
     @property
     def version(self) -> str:
         """Step, and digest of config and weights."""
-        content = {name: _bytes_digest(a) for name, a in self.weights.items()}
-        return f"{self.step:08d}-{digest({**content, 'config': self.config})}"
+        return weights_version(self.weights, step=self.step, config=self.config)
 
     @property
     def vocabularies(self) -> Path | None:
@@ -140,10 +138,6 @@ def nested(weights: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _fields(config: Any) -> dict[str, Any]:
     return {f.logical_name: getattr(config, f.logical_name) for f in chz.chz_fields(type(config)).values()}
-
-
-def _bytes_digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _one_device() -> jax.sharding.Mesh:
