@@ -9,7 +9,12 @@ from data.errors import UserError
 
 def expand(path: str) -> Path:
     """`path` with $NAME and ~ filled in."""
-    for name in re.findall(r"\$\{?(\w+)", path):
+    return Path(filled(path)).expanduser()
+
+
+def filled(text: str) -> str:
+    """`text` with $NAME filled in."""
+    for name in re.findall(r"\$\{?(\w+)", text):
         if not os.environ.get(name):
-            raise UserError(f"{path}: the environment variable {name} is not set: export it, or override the path")
-    return Path(os.path.expandvars(path)).expanduser()
+            raise UserError(f"{text}: the environment variable {name} is not set: export it, or override the path")
+    return os.path.expandvars(text)

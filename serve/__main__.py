@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from data.errors import UserError
+from serve import cli_features
 
 EPILOG = """examples:
   python -m serve export runs/din                           runs/din/export/<version>, for cpu, cuda and tpu
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _score(commands.add_parser("score", help="score Parquet rows by a workdir or an artefact"))
     _embed(commands.add_parser("embed", help="write the vectors of a source"))
     _index(commands.add_parser("index", help="build an exact index of vectors"))
+    cli_features.add(commands)
     return top
 
 
