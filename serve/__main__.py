@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from data.errors import UserError
-from serve import cli_features
+from serve import cli_features, cli_up
 
 EPILOG = """examples:
   python -m serve export runs/din                           runs/din/export/<version>, for cpu, cuda and tpu
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _embed(commands.add_parser("embed", help="write the vectors of a source"))
     _index(commands.add_parser("index", help="build an exact index of vectors"))
     cli_features.add(commands)
+    cli_up.add(commands)
     return top
 
 

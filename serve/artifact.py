@@ -63,7 +63,7 @@ class Artifact:
 
     def __call__(self, batch: Rows) -> dict[str, np.ndarray]:
         """Outputs of the encoded rows, in their order. Batches are padded to powers of two."""
-        self._check_ids(batch)
+        self.check_ids(batch)
         return self.forward(batch)
 
     def request(self, batch: Rows) -> dict[str, np.ndarray]:
@@ -78,10 +78,11 @@ class Artifact:
             program = _program(self.path, REQUEST, signature=self.signature)
             weights, most = self.forward.weights, self.forward.max_batch
             self._request = Forward(program, weights=weights, inputs=self.inputs, max_batch=most, shared=shared)
-        self._check_ids(batch)
+        self.check_ids(batch)
         return self._request(batch)
 
-    def _check_ids(self, batch: Rows) -> None:
+    def check_ids(self, batch: Rows) -> None:
+        """Raises UserError where an id has no row: a gather would answer with another row's or with NaN."""
         for name, size in self._rows.items():
             ids = np.asarray(batch.get(name, ()))
             if ids.size and not 0 <= ids.min() <= ids.max() < size:
