@@ -1,5 +1,5 @@
 """python -m data stats PATH [--label NAME]          what lies in Parquet files, as a feature file to start from
-python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py
+python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py; --engine ray
 python -m data tokens PATH --columns title --size 8000 --target DIR/title.json    a tokenizer of one's own texts
 python -m data convert FILE.csv OUT.parquet           CSV to Parquet, malformed lines counted and named
 python -m data spu ITEMS.parquet --output SPU.parquet [--previous YESTERDAY.parquet]    which listings are one product
@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import data.builders
+from data.cluster import add_engine, chosen_engine
 from data.errors import UserError
 
 
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     vocab.add_argument("--floor", type=int, default=1, help="a value seen less often is unknown")
     vocab.add_argument("--most", type=int, help="keep the most frequent alone")
     vocab.add_argument("--separator", help="splits strings that hold lists")
+    add_engine(vocab)
     vocab.set_defaults(run=_vocab)
     tokens = commands.add_parser("tokens", help="learn a tokenizer")
     tokens.add_argument("path")
@@ -112,6 +114,7 @@ def _vocab(arguments: argparse.Namespace) -> None:
         floor=arguments.floor,
         most=arguments.most,
         separator=arguments.separator,
+        cluster=chosen_engine(arguments),
     )
     for name in made:
         print(f"{name}: {len(made[name])} values, rows={made[name].rows}")

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.columns import empty_is_null, is_bytes, is_list, is_text, missing_column, through_dictionary
+from data.cluster import Cluster
+from data.columns import empty_is_null, is_bytes, is_text, through_dictionary
 from data.errors import UserError
 from data.features import FIRST, MISSING, UNKNOWN, Categorical, Features, Sequence
 from data.hashing import hash_column
@@ -193,56 +194,38 @@ def build(
     separator: str | None = None,
     memory: str = "1GB",
     threads: int = 2,
+    cluster: Cluster | None = None,
 ) -> Vocabularies:
     """Counts every value of the Parquet files at `path`, reading each column once, and keeps those seen `floor` times.
 
     `most` keeps the most frequent, ties by value. `floor` and `most` may differ by vocabulary name. Columns that share
-    a table (an item and the history of items) share one vocabulary.
+    a table (an item and the history of items) share one vocabulary. On a `cluster` its workers count a file each.
     """
-    import duckdb  # an extra's weight at import, wanted here alone
-
+    from data.counts import count
     from data.parquet import expand
 
-    files = [str(file) for file in expand(path)]
-    kinds = dict(zip(*_schema(files[0]), strict=True))
-    made: dict[str, Vocabulary] = {}
-    with duckdb.connect(config={"memory_limit": memory, "threads": threads}) as connection:
-        for name, columns in named(features).items():
-            least = floor if isinstance(floor, int) else floor.get(name, 1)
-            limit = most.get(name) if isinstance(most, Mapping) else most
-            for column in columns:
-                if column not in kinds:
-                    raise missing_column(column, columns=kinds, file=files[0])
-            parts = " union all ".join(
-                f"select {_value(column, kinds[column], separator)} as value from read_parquet($files)"
-                for column in columns
-            )
-            query = f"select value, count(*) as n from ({parts}) where value is not null group by value having n >= $n"
-            if limit is not None:
-                query += f" order by n desc, value limit {int(limit)}"
-            found = connection.sql(query, params={"files": files, "n": least}).to_arrow_table()
-            values = found["value"].combine_chunks()
-            made[name] = Vocabulary(values, found["n"].to_numpy(), name=name)
+    wanted = named(features)
+    limits = {
+        name: (
+            floor if isinstance(floor, int) else floor.get(name, 1),
+            most.get(name) if isinstance(most, Mapping) else most,
+        )
+        for name in wanted
+    }
+    counted = count(
+        [str(file) for file in expand(path)],
+        named=wanted,
+        limits=limits,
+        separator=separator,
+        memory=memory,
+        threads=threads,
+        cluster=cluster,
+        scratch=None if folder is None else Path(folder) / f".counts{os.getpid()}",
+    )
+    made = {
+        name: Vocabulary(table["value"].combine_chunks(), table["n"].to_numpy(), name=name) for name, table in counted
+    }
     vocabularies = Vocabularies(folder, known=made)
     if folder is not None:
         vocabularies.save(folder)
     return vocabularies
-
-
-def _schema(file: str) -> tuple[list[str], list[pa.DataType]]:
-    schema = pq.read_schema(file)
-    return schema.names, schema.types
-
-
-def _value(column: str, kind: pa.DataType, separator: str | None) -> str:
-    """SQL for one value of the column a row; missing is null."""
-    quoted = '"' + column.replace('"', '""') + '"'
-    if is_list(kind):
-        inner, quoted = kind.value_type, f"unnest({quoted})"
-    elif is_text(kind) and separator is not None:
-        inner, quoted = kind, "unnest(string_split({}, '{}'))".format(quoted, separator.replace("'", "''"))
-    else:
-        inner = kind
-    if pa.types.is_floating(inner) or pa.types.is_decimal(inner):
-        return f"try_cast({quoted} as bigint)"
-    return f"nullif({quoted}, '')" if is_text(inner) else quoted

@@ -23,7 +23,7 @@ from serve.inputs import Input
 from serve.known import Known, id_keys, plain_ids, unpacked
 from serve.parts import Parts
 from serve.progress import Say, to_stderr
-from serve.score import Job, Tally
+from serve.score import Elsewhere, Job, Tally
 
 SCHEME = 1
 """Of the fingerprints: raise it when equal rows would get others."""
@@ -48,6 +48,16 @@ class Embedded:
     rejects: Path | None
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a run compares and computes; `account` says what of, wherever it is computed."""
+
+    made: dict[str, Any]
+    known: Known
+    changed: Changed
+    account: dict[str, Any]
+
+
 class _Job(Job):
     doing, retry = "embedding into", RETRY
 
@@ -67,27 +77,37 @@ def embed_folder(
     max_rejects: float = 0.01,
     span_rows: int = SPAN_ROWS,
     shard_rows: int = SHARD_ROWS,
+    elsewhere: Elsewhere | None = None,
     say: Say | None = None,
 ) -> Embedded:
     """`forward` gives one output "vector" for the inputs of `rows`, whose carried column `id` names the items."""
-    id_type = plain_ids(pa.nulls(0, rows.carried.field(id).type), name=id).type
-    made = {"kind": "vectors", "model": model, "outputs": list(outputs), "scheme": SCHEME, "id_type": str(id_type)}
-    known = Known(output, made=made)
+    work = prepare(
+        forward,
+        model=model,
+        outputs=outputs,
+        rows=rows,
+        id=id,
+        features=features,
+        output=output,
+        batch=batch,
+        missing=missing,
+        span_rows=span_rows,
+    )
+    made, known, changed = work.made, work.known, work.changed
     if known.before is not None and not known.reusable:
         (say or to_stderr)(f"{output} holds vectors made otherwise (model {known.before}): all items are embedded anew")
-    changed = Changed(rows, id=id, features=features, inputs=forward.inputs, known=known, missing=missing)
-    made_from = {**made, "batch": batch, "span_rows": span_rows, "known": known.digest, **changed.made_from()}
     columns = pa.schema([*changed.carried, *arrow.schema(forward.outputs())])
-    parts = Parts(output, made_from=made_from, schema=columns, resume=Parts.begun(output, made_from=made_from))
+    begun = Parts.begun(output, made_from=work.account)
+    parts = Parts(output, made_from=work.account, schema=columns, resume=begun)
     try:
         spans = changed.spans(rows=span_rows)
         total = sum(span.rows for span in spans)
-        job = _Job(forward, rows=changed, parts=parts, batch=batch)
+        job = _Job(forward, rows=changed, parts=parts, batch=batch, elsewhere=elsewhere)
         rejected = job.run(spans, total=total, max_rejects=max_rejects, say=say)
         dim = forward.outputs()["vector"][0][0]
         table = _Table(parts, count=len(spans), known=known)
         stream = _Stream(table, spans=spans, dim=dim)
-        layout = schema(id_type, dim=dim, model=model)
+        layout = schema(changed.id_type, dim=dim, model=model)
         output.mkdir(parents=True, exist_ok=True)
         shards = write_shards(output, batches=stream.batches(layout), schema=layout, format=format, rows=shard_rows)
         tally = Tally(total=total, allowed=max_rejects, retry=RETRY, rows=rejected)
@@ -99,6 +119,28 @@ def embed_folder(
     finally:
         parts.close()
     return Embedded(**found, dim=dim, rejects=parts.rejects_path if parts.rejects_path.exists() else None)
+
+
+def prepare(
+    forward: Forward,
+    *,
+    model: str,
+    outputs: Sequence[str],
+    rows: Input,
+    id: str,
+    features: Features,
+    output: Path,
+    batch: int,
+    missing: Missing = "reject",
+    span_rows: int = SPAN_ROWS,
+) -> Work:
+    """Opens the folder `output` as it stands, and the rows that it lacks."""
+    id_type = plain_ids(pa.nulls(0, rows.carried.field(id).type), name=id).type
+    made = {"kind": "vectors", "model": model, "outputs": list(outputs), "scheme": SCHEME, "id_type": str(id_type)}
+    known = Known(output, made=made)
+    changed = Changed(rows, id=id, features=features, inputs=forward.inputs, known=known, missing=missing)
+    account = {**made, "batch": batch, "span_rows": span_rows, "known": known.digest, **changed.made_from()}
+    return Work(made, known, changed, account)
 
 
 class _Table:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ Reject = Mapping[str, Any]
 
 class Parts:
     def __init__(self, output: Path, *, made_from: Mapping[str, Any], schema: pa.Schema, resume: bool):
+        self.made_from = dict(made_from)
         self.output, self.rejects_path = output, output.with_name(output.name + ".rejects.jsonl")
         self.folder = _folder(output)
         self.mark = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
@@ -35,13 +37,13 @@ class Parts:
         )
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._take_lock()
-        self._begin(made_from, resume=resume)
+        self._begin(resume=resume)
 
     @staticmethod
     def begun(output: Path, *, made_from: Mapping[str, Any]) -> bool:
         """Whether a killed run has left parts of the very same."""
         path = _folder(output) / PROGRESS
-        return path.is_file() and read_json(path) == json.loads(json.dumps(made_from))
+        return path.is_file() and not differing(read_json(path), made_from)
 
     def finished(self) -> bool:
         """Whether the output stands there already, made from the very same."""
@@ -53,8 +55,17 @@ class Parts:
             return False
         return metadata.get(MARK) == self.mark.encode()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker of this run, which writes parts while the run itself holds the lock."""
+        return {**self.__dict__, "_lock": None}
+
     def done(self, index: int) -> bool:
-        return self._part(index).is_file()
+        """Whether the part is there and of this run: a straggler on another machine may have left one of another."""
+        path = self._part(index)
+        if not path.is_file():
+            return False
+        with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as part:
+            return bool((part.schema.metadata or {}).get(MARK) == self.mark.encode())
 
     def rejected(self, index: int) -> list[dict[str, Any]]:
         """The rejects of a finished span."""
@@ -104,12 +115,11 @@ class Parts:
             os.close(self._lock)
             self._lock = None
 
-    def _begin(self, made_from: Mapping[str, Any], *, resume: bool) -> None:
+    def _begin(self, *, resume: bool) -> None:
         path = self.folder / PROGRESS
         if resume and path.is_file():
-            before = read_json(path)
-            if before != json.loads(json.dumps(made_from)):
-                changed = [k for k in made_from if before.get(k) != json.loads(json.dumps(made_from[k]))]
+            changed = differing(read_json(path), self.made_from)
+            if changed:
                 self.close()
                 raise UserError(
                     f"{self.folder} was begun with other {', '.join(changed)}; run without --resume to start again"
@@ -118,7 +128,7 @@ class Parts:
         for old in self.folder.iterdir():
             if old.name != "lock":
                 old.unlink()
-        write_json(path, made_from)
+        write_json(path, self.made_from)
 
     def _take_lock(self) -> int | None:
         descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -141,8 +151,9 @@ class PartWriter:
 
     def __init__(self, path: Path, *, rejects: Path, schema: pa.Schema):
         self._path, self._rejects_path = path, rejects
-        self._scratch = path.with_suffix(".tmp")
-        self._rejects_scratch = rejects.with_suffix(".tmp")
+        own = f".{socket.gethostname()}-{os.getpid()}.tmp"  # another machine may be at the same span
+        self._scratch = path.with_suffix(own)
+        self._rejects_scratch = rejects.with_suffix(own)
         self._rejects = self._rejects_scratch.open("w")
         self._arrow = pa.ipc.new_file(str(self._scratch), schema)
 
@@ -159,6 +170,12 @@ class PartWriter:
         self.abandon()
         self._rejects_scratch.replace(self._rejects_path)
         self._scratch.replace(self._path)  # last: its name says that the span is done
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two accounts of what a run is made from."""
+    before, now = (json.loads(json.dumps(account)) for account in (before, now))
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
 def _folder(output: Path) -> Path:

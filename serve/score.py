@@ -1,17 +1,17 @@
 """Batch scoring: any number of rows in constant memory, in their order, to one Parquet file.
 
-Reading and encoding, the model, and writing each run in a thread of their own. A rejected row keeps its place
-with a null score and is named in OUTPUT.rejects.jsonl. A killed run goes on with `resume` and ends with the same
-bytes; the output appears only when it is whole.
+Reading and encoding, the model, and writing each run in a thread of their own, of this process or of workers elsewhere.
+A rejected row keeps its place with a null score and is named in OUTPUT.rejects.jsonl. A killed run goes on with
+`resume` and ends with the same bytes; the output appears only when it is whole.
 """
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,14 @@ BATCH = 8192
 SPAN_ROWS = 1 << 19
 """About how many rows a killed run repeats at most."""
 SHOWN = 10
+
+
+class Elsewhere(Protocol):
+    """Workers that write parts of a run; serve/elsewhere.py has those of a Ray cluster."""
+
+    def write(self, parts: Parts, *, todo: Mapping[int, Any], batch: int) -> Generator[int, None, None]:
+        """Writes the parts of the spans `todo`, and names each when it is there."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ def score(
     max_rejects: float = 0.01,
     resume: bool = False,
     span_rows: int = SPAN_ROWS,
+    elsewhere: Elsewhere | None = None,
     say: Say | None = None,
 ) -> Scored:
     """Writes the scores of `rows` to `output`; `model` is the version that the file will name."""
@@ -66,7 +75,7 @@ def score(
     if clash:
         raise UserError(f"the model writes a column {clash[0]!r}, so it cannot be copied; leave it out of --columns")
     schema = pa.schema([*rows.carried, *outputs])
-    made_from = {"model": model, "batch": batch, "span_rows": span_rows, **rows.made_from()}
+    made_from = account(model, rows=rows, batch=batch, span_rows=span_rows)
     spans = rows.spans(rows=span_rows)
     total = sum(span.rows for span in spans)
     parts = Parts(output, made_from=made_from, schema=schema, resume=resume)
@@ -75,12 +84,17 @@ def score(
             parts.drop()
             rejected = _rejected(parts.rejects_path)
         else:
-            job = Job(forward, rows=rows, parts=parts, batch=batch)
+            job = Job(forward, rows=rows, parts=parts, batch=batch, elsewhere=elsewhere)
             rejected = job.run(spans, total=total, max_rejects=max_rejects, say=say)
             parts.join(len(spans), group_rows=span_rows)
     finally:
         parts.close()
     return Scored(output, total, rejected, time.perf_counter() - begun, parts.rejects_path if rejected else None)
+
+
+def account(model: str, *, rows: Input, batch: int, span_rows: int = SPAN_ROWS) -> dict[str, Any]:
+    """What the scores are made from: where two accounts are equal, so are the bytes."""
+    return {"model": model, "batch": batch, "span_rows": span_rows, **rows.made_from()}
 
 
 class Job:
@@ -89,34 +103,51 @@ class Job:
     doing = "scoring"
     retry = "go on with --resume and a larger --max-rejects"
 
-    def __init__(self, forward: Forward, *, rows: Input, parts: Parts, batch: int):
+    def __init__(self, forward: Forward, *, rows: Input, parts: Parts, batch: int, elsewhere: Elsewhere | None = None):
         self.forward, self.rows, self.parts, self.batch = forward, rows, parts, batch
+        self._elsewhere = elsewhere
 
     def run(self, spans: Sequence[Any], *, total: int, max_rejects: float, say: Say | None) -> int:
         """Writes the parts that are not there yet and returns the number of rejected rows of all."""
         tally = Tally(total=total, allowed=max_rejects, retry=self.retry)
-        todo = [i for i in range(len(spans)) if not self.parts.done(i)]
+        todo = {i: span for i, span in enumerate(spans) if not self.parts.done(i)}
         for index in range(len(spans)):
             if index not in todo:
                 tally.add(self.parts.rejected(index))
-        before = total - sum(spans[i].rows for i in todo)
-        with (
-            Rows(f"{self.doing} {self.parts.output.name}", total=total, done=before, say=say) as progress,
-            closing(_Writer(self.parts, progress=progress)) as writer,
-            Behind(writer.write, depth=2) as behind,
-            closing(ahead(self._steps(spans, todo=todo), depth=3)) as steps,
-        ):
-            for span, last, chunk in steps:
-                tally.add(chunk.rejects)
-                pending = self.forward.submit(chunk.rows, size=self.batch) if len(chunk.keep) else None
-                behind.put(_Step(span, last, chunk, pending))
+        before = total - sum(span.rows for span in todo.values())
+        with Rows(f"{self.doing} {self.parts.output.name}", total=total, done=before, say=say) as progress:
+            if self._elsewhere is None:
+                self.write(todo, advance=progress.advance, reject=tally.add)
+            else:
+                with closing(self._elsewhere.write(self.parts, todo=todo, batch=self.batch)) as done:
+                    for index in done:
+                        tally.add(self.parts.rejected(index))
+                        progress.advance(spans[index].rows)
         return tally.rows
 
-    def _steps(self, spans: Sequence[Any], *, todo: list[int]) -> Iterator[tuple[int, bool, Chunk]]:
+    def write(
+        self,
+        spans: Mapping[int, Any],
+        *,
+        advance: Callable[[int], None] = lambda rows: None,
+        reject: Callable[[list[dict[str, Any]]], None] = lambda rejects: None,
+    ) -> None:
+        """Writes these parts; `advance` hears of rows that are written, `reject` of rejects before they are."""
+        with (
+            closing(_Writer(self.parts, advance=advance)) as writer,
+            Behind(writer.write, depth=2) as behind,
+            closing(ahead(self._steps(spans), depth=3)) as steps,
+        ):
+            for span, last, chunk in steps:
+                reject(chunk.rejects)
+                pending = self.forward.submit(chunk.rows, size=self.batch) if len(chunk.keep) else None
+                behind.put(_Step(span, last, chunk, pending))
+
+    def _steps(self, spans: Mapping[int, Any]) -> Iterator[tuple[int, bool, Chunk]]:
         """(span, whether it is the span's last, chunk)."""
-        for index in todo:
+        for index, span in spans.items():
             held: Chunk | None = None
-            for chunk in self.rows.read(spans[index], rows=self.batch):
+            for chunk in self.rows.read(span, rows=self.batch):
                 if held is not None:
                     yield index, False, held
                 held = chunk
@@ -147,8 +178,8 @@ class Tally:
 class _Writer:
     """Runs in the writing thread: waits for the device, makes the table, closes a span's part when it is complete."""
 
-    def __init__(self, parts: Parts, *, progress: Rows):
-        self._parts, self._schema, self._progress = parts, parts.schema, progress
+    def __init__(self, parts: Parts, *, advance: Callable[[int], None]):
+        self._parts, self._schema, self._advance = parts, parts.schema, advance
         self._open: PartWriter | None = None
 
     def write(self, step: _Step) -> None:
@@ -166,7 +197,7 @@ class _Writer:
         if step.last:
             self._open.close()
             self._open = None
-        self._progress.advance(step.chunk.count)
+        self._advance(step.chunk.count)
 
     def close(self) -> None:
         """Gives up the part that an error left half-written."""
