@@ -5,8 +5,10 @@ import os
 import sys
 from pathlib import Path
 
+from data.cluster import add_engine, chosen_engine
 from data.errors import UserError
-from serve import cli_features, cli_up
+from serve import cli_features, cli_index, cli_rank, cli_up
+from serve.arguments import add_step, positive, share, words
 
 EPILOG = """examples:
   python -m serve export runs/din                           runs/din/export/<version>, for cpu, cuda and tpu
@@ -14,6 +16,7 @@ EPILOG = """examples:
   python -m serve export runs/din --calibration runs/din/calibration.json
   python -m serve score runs/din --input logs/ --output scores.parquet --columns request,item
   python -m serve score runs/din/export --input x.parquet --output y.parquet --resume
+  python -m serve score runs/din --input logs/ --output scores.parquet --engine ray --workers 8
   python -m serve embed runs/two_tower --input items/ --output vectors      only what is new or changed since
   python -m serve embed runs/two_tower --source test/corpus --output items.parquet
   python -m serve index vectors --output runs/index
@@ -47,8 +50,9 @@ def parser() -> argparse.ArgumentParser:
     _calibrate(commands.add_parser("calibrate", help="fit a map to calibrated probabilities on held-out rows"))
     _score(commands.add_parser("score", help="score Parquet rows by a workdir or an artefact"))
     _embed(commands.add_parser("embed", help="write the vectors of a source"))
-    _index(commands.add_parser("index", help="build an exact index of vectors"))
+    cli_index.add(commands)
     cli_features.add(commands)
+    cli_rank.add(commands)
     cli_up.add(commands)
     return top
 
@@ -56,11 +60,14 @@ def parser() -> argparse.ArgumentParser:
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", type=Path)
     parser.add_argument("--output", type=Path, help="folder of versions (default: WORKDIR/export)")
-    _step(parser)
-    parser.add_argument("--platforms", type=_words, default=("cpu", "cuda", "tpu"), metavar="cpu,cuda,tpu")
+    add_step(parser)
+    parser.add_argument("--platforms", type=words, default=("cpu", "cuda", "tpu"), metavar="cpu,cuda,tpu")
     parser.add_argument("--calibration", type=Path, help="what calibrate wrote; the artefact applies it")
     parser.add_argument(
         "--request", action="store_true", help="add a program for one user and many candidates, the user's part once"
+    )
+    parser.add_argument(
+        "--vectors", type=words, help="export these outputs as one vector, such as query: what a funnel searches by"
     )
     parser.set_defaults(run=run_export)
 
@@ -68,7 +75,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
 def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Fits on a random half of the rows and measures on the other half: expected calibration error and log loss, "
-        "before and after. Negatives that training left out are corrected by the task (task.negative_share) instead."
+        "before and after. Negatives that training left out are corrected by the task (task.negativeshare) instead."
     )
     parser.add_argument("workdir", type=Path)
     parser.add_argument("--method", choices=("temperature", "isotonic"), default="temperature")
@@ -76,7 +83,7 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", default="score", help="the prediction to calibrate (default: %(default)s)")
     parser.add_argument("--label", help="what it predicts (default: the task's label)")
     parser.add_argument("--output", type=Path, help="JSON to write (default: WORKDIR/calibration.json)")
-    _step(parser)
+    add_step(parser)
     parser.set_defaults(run=run_calibrate)
 
 
@@ -88,14 +95,15 @@ def _score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a workdir, or an exported artefact")
     parser.add_argument("--input", type=Path, required=True, help="a Parquet file or a folder of them")
     parser.add_argument("--output", type=Path, required=True, help="the Parquet file to write")
-    _step(parser)
-    parser.add_argument("--batch", type=_positive, default=8192, help="rows a call (default: %(default)s)")
-    parser.add_argument("--columns", type=_words, default=(), help="input columns to copy, such as request,item")
+    add_step(parser)
+    parser.add_argument("--batch", type=positive, default=8192, help="rows a call (default: %(default)s)")
+    parser.add_argument("--columns", type=words, default=(), help="input columns to copy, such as request,item")
     parser.add_argument("--separator", help="splits strings where the model takes lists, such as ^")
     parser.add_argument(
-        "--max-rejects", type=_share, default=0.01, help="share of rows that may be rejected (default: %(default)s)"
+        "--max-rejects", type=share, default=0.01, help="share of rows that may be rejected (default: %(default)s)"
     )
     parser.add_argument("--resume", action="store_true", help="go on where a killed run with the same words stopped")
+    add_engine(parser)
     parser.set_defaults(run=run_score)
 
 
@@ -113,12 +121,12 @@ def _embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="a folder of shards; of a source also one .parquet or .npz file"
     )
-    _step(parser)
+    add_step(parser)
     parser.add_argument("--id", default="item", help="column of the rows that names them (default: %(default)s)")
     parser.add_argument(
-        "--vectors", type=_words, default=("item",), help="outputs of the model, joined end to end (default: item)"
+        "--vectors", type=words, default=("item",), help="outputs of the model, joined end to end (default: item)"
     )
-    parser.add_argument("--batch", type=_positive, default=1024, help="rows a call (default: %(default)s)")
+    parser.add_argument("--batch", type=positive, default=1024, help="rows a call (default: %(default)s)")
     raw = parser.add_argument_group("raw items")
     raw.add_argument(
         "--format", choices=("parquet", "arrayrecord"), default="parquet", help="of the shards (default: %(default)s)"
@@ -131,30 +139,23 @@ def _embed(parser: argparse.ArgumentParser) -> None:
         help="an item without a picture or without words: reject it, or keep it for a model that reads what there is",
     )
     raw.add_argument(
-        "--max-rejects", type=_share, default=0.01, help="share of rows that may be rejected (default: %(default)s)"
+        "--max-rejects", type=share, default=0.01, help="share of rows that may be rejected (default: %(default)s)"
     )
+    add_engine(parser)
     parser.set_defaults(run=run_embed)
 
 
-def _index(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("vectors", type=Path, help="file or folder that embed wrote, or a workdir")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the index")
-    parser.add_argument("--source", help="of a workdir: the source whose vectors are indexed, such as test/corpus")
-    parser.add_argument("--id", default="item", help="column of that source that names a row (default: %(default)s)")
-    _step(parser)
-    parser.add_argument("--metric", choices=("dot", "cosine"), default="dot")
-    parser.set_defaults(run=run_index)
-
-
-def _step(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--step", type=_step_of, default="best", metavar="best|latest|N", help="checkpoint (default: %(default)s)"
-    )
-
-
 def run_export(args: argparse.Namespace) -> None:
-    from serve.export import export
+    from serve.export import export, export_vectors
 
+    if args.vectors:
+        if args.request or args.calibration:
+            raise UserError("--vectors exports a vector; --request and --calibration are of scores")
+        path = export_vectors(
+            args.workdir, vectors=args.vectors, output=args.output, step=args.step, platforms=args.platforms
+        )
+        print(f"exported {path} for {', '.join(args.platforms)}")
+        return
     path = export(
         args.workdir,
         output=args.output,
@@ -195,6 +196,7 @@ def run_score(args: argparse.Namespace) -> None:
         separator=args.separator,
         max_rejects=args.max_rejects,
         resume=args.resume,
+        cluster=chosen_engine(args),
     )
     rate = done.rows / max(done.seconds, 1e-9)
     print(f"wrote {done.output}: {done.rows:,} rows in {done.seconds:.1f} s ({rate:,.0f} rows/s)")
@@ -206,7 +208,10 @@ def run_embed(args: argparse.Namespace) -> None:
     from serve.commands import embed_parquet, embed_source
 
     common = {"output": args.output, "step": args.step, "id": args.id, "vectors": args.vectors, "batch": args.batch}
+    cluster = chosen_engine(args)
     if args.source is not None:
+        if cluster is not None:
+            raise UserError("--engine ray embeds the files of --input; the rows of a --source are embedded here")
         figures = embed_source(args.workdir, source=args.source, **common)
         print(f"wrote {args.output}: {figures['rows']:,} vectors of {figures['dim']}")
         return
@@ -217,6 +222,7 @@ def run_embed(args: argparse.Namespace) -> None:
         separator=args.separator,
         missing=args.missing,
         max_rejects=args.max_rejects,
+        cluster=cluster,
         **common,
     )
     print(
@@ -231,50 +237,11 @@ def run_embed(args: argparse.Namespace) -> None:
         print(f"what was left out is named in {done.rejects}")
 
 
-def run_index(args: argparse.Namespace) -> None:
-    from serve.commands import index_source, index_vectors
-
-    if args.source is None:
-        figures = index_vectors(args.vectors, output=args.output, metric=args.metric)
-    else:
-        common = {"source": args.source, "step": args.step, "id": args.id}
-        figures = index_source(args.vectors, output=args.output, metric=args.metric, **common)
-    print(f"wrote {args.output}: {figures['rows']:,} vectors of {figures['dim']}")
-
-
 def prepare_environment() -> None:
     """What must be set before jax is imported."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "adloom" / "jax"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
-    return share
-
-
-def _step_of(text: str) -> int | str:
-    if text in ("best", "latest"):
-        return text
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither best, latest nor a step")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,15 @@ from safetensors.numpy import load_file
 
 from data.errors import UserError
 from data.features import Features
-from data.manifest import MANIFEST, read_json, verify
+from data.manifest import read_json, verify
+from serve import versions
 from serve.forward import Forward, Rows
 from serve.signature import FORMAT, features_from_json, spec_from_json
+from serve.versions import LATEST
 
 PROGRAM, REQUEST, WEIGHTS = "program.stablehlo", "request.stablehlo", "weights.safetensors"
 SIGNATURE = "signature.json"
-SELFCHECK, LATEST, VOCABULARIES = "selfcheck.safetensors", "latest", "vocabularies"
+SELFCHECK, VOCABULARIES = "selfcheck.safetensors", "vocabularies"
 KIND = "an exported artefact"
 
 SAME_PLATFORM = 1e-5
@@ -117,18 +119,11 @@ def load(path: str | Path, *, max_batch: int = 8192, selfcheck: bool = True) -> 
 
 def resolve(path: Path) -> Path:
     """The version folder that `path` means."""
-    if not path.is_dir():
-        raise UserError(f"{path} is not a folder; python -m serve export WORKDIR writes an artefact")
-    if (path / MANIFEST).is_file() or not (path / LATEST).is_file():
-        return path
-    version = path / (path / LATEST).read_text().strip()
-    if not version.is_dir():
-        raise UserError(f"{path / LATEST} names {version.name!r}, which is not there; export again")
-    return version
+    return versions.resolve(path, again="python -m serve export WORKDIR writes an artefact")
 
 
 def is_artifact(path: Path) -> bool:
-    return (path / LATEST).is_file() or (path / SIGNATURE).is_file()
+    return (path / SIGNATURE).is_file() or ((path / LATEST).is_file() and (resolve(path) / SIGNATURE).is_file())
 
 
 def _program(path: Path, name: str, *, signature: dict[str, Any]) -> Any:

@@ -1,29 +1,30 @@
 """What the sub-commands do, for the command line and for pipelines alike."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import chz
 
+from data.cluster import Cluster
 from data.errors import UserError
 from data.features import Features, Image
 from data.sources import SourceConfig
 from serve.artifact import is_artifact, load
-from serve.files import staged
-from serve.forward import Forward, Inputs
-from serve.index import Metric, build
+from serve.elsewhere import Opened, Workers
+from serve.forward import Forward
 from serve.inputs import Input, ParquetInput, SourceInput, needed
 from serve.progress import Say
-from serve.score import BATCH, Scored, score
+from serve.score import BATCH, Elsewhere, Scored, account, score
 from serve.signature import Step
 
 if TYPE_CHECKING:  # an artefact is scored without train/
     from data.vector_shards import Format
     from serve.changed import Missing
     from serve.embed_folder import Embedded
-    from serve.trained import Trained
     from train.calibration import Method
 
 
@@ -38,14 +39,15 @@ def score_parquet(
     separator: str | None = None,
     max_rejects: float = 0.01,
     resume: bool = False,
+    cluster: Cluster | None = None,
     say: Say | None = None,
 ) -> Scored:
-    """Scores raw rows by a workdir or an artefact."""
-    opened = _open(model, step=step, batch=batch)
-    rows = ParquetInput(
-        input, features=opened.features, vocabularies=opened.vocabularies, carry=columns, separator=separator
-    )
-    return _score(opened, rows, output=output, batch=batch, max_rejects=max_rejects, resume=resume, say=say)
+    """Scores raw rows by a workdir or an artefact, here or by the workers of a cluster."""
+    raw = partial(_raw, model, input=input, step=step, batch=batch, columns=columns, separator=separator)
+    elsewhere = None if cluster is None else Workers(cluster, partial(_to_score, raw, batch=batch))
+    how = {"output": output, "batch": batch, "max_rejects": max_rejects, "resume": resume, "say": say}
+    with nullcontext() if cluster is None else cluster.connected():
+        return _score(*raw(), elsewhere=elsewhere, **how)
 
 
 def score_source(
@@ -90,8 +92,32 @@ def _open(model: Path, *, step: Step, batch: int) -> _Opened:
     return _Opened(forward, version=trained.version, features=trained.features, vocabularies=trained.vocabularies)
 
 
+def _raw(
+    model: Path, *, input: Path, step: Step, batch: int, columns: Sequence[str], separator: str | None
+) -> tuple[_Opened, ParquetInput]:
+    opened = _open(model, step=step, batch=batch)
+    rows = ParquetInput(
+        input, features=opened.features, vocabularies=opened.vocabularies, carry=columns, separator=separator
+    )
+    return opened, rows
+
+
+def _to_score(raw: Callable[[], tuple[_Opened, ParquetInput]], *, batch: int) -> Opened:
+    """Runs in a worker."""
+    opened, rows = raw()
+    return Opened(opened.forward, rows, account(opened.version, rows=rows, batch=batch))
+
+
 def _score(
-    opened: _Opened, rows: Input, *, output: Path, batch: int, max_rejects: float, resume: bool, say: Say | None
+    opened: _Opened,
+    rows: Input,
+    *,
+    output: Path,
+    batch: int,
+    max_rejects: float,
+    resume: bool,
+    elsewhere: Elsewhere | None = None,
+    say: Say | None,
 ) -> Scored:
     output.parent.mkdir(parents=True, exist_ok=True)
     return score(
@@ -102,6 +128,7 @@ def _score(
         batch=batch,
         max_rejects=max_rejects,
         resume=resume,
+        elsewhere=elsewhere,
         say=say,
     )
 
@@ -141,7 +168,8 @@ def embed_source(
 
     `output` is one file or, without an ending, a folder of shards.
     """
-    from serve.embed import embed, is_file, kind_of
+    from serve.embed import embed, forward_of, is_file, kind_of
+    from serve.embed_folder import embed_folder
     from serve.trained import Trained, inputs_in
 
     if is_file(output):
@@ -151,14 +179,20 @@ def embed_source(
     opened = config.make()
     if is_file(output):
         return embed(trained, source=opened, output=output, id=id, vectors=vectors, batch=batch, say=say)
-    offered = inputs_in(opened, features=trained.features)
-
-    def rows(inputs: Inputs) -> tuple[Input, Features]:
-        name = type(config).__name__
-        return SourceInput(opened, inputs=inputs, name=name, carry=(id,)), needed(trained.features, inputs=inputs)
-
-    done = _embed(
-        trained, offered=offered, open=rows, output=output, id=id, vectors=vectors, batch=batch, missing="keep", say=say
+    forward = forward_of(trained, vectors=vectors, offered=inputs_in(opened, features=trained.features), batch=batch)
+    rows = SourceInput(opened, inputs=forward.inputs, name=type(config).__name__, carry=(id,))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    done = embed_folder(
+        forward,
+        model=trained.version,
+        outputs=vectors,
+        rows=rows,
+        id=id,
+        features=needed(trained.features, inputs=forward.inputs),
+        output=output,
+        batch=batch,
+        missing="keep",
+        say=say,
     )
     return {name: value for name, value in asdict(done).items() if name != "rejects"}
 
@@ -176,94 +210,67 @@ def embed_parquet(
     missing: "Missing" = "reject",
     max_rejects: float = 0.01,
     format: "Format" = "parquet",
+    cluster: Cluster | None = None,
     say: Say | None = None,
 ) -> "Embedded":
     """Writes the vectors of raw items to a folder of shards; those that it holds already are not computed again."""
     from serve.embed import is_file
-    from serve.trained import Trained
+    from serve.embed_folder import embed_folder
 
     if is_file(output):
         raise UserError(f"{output}: raw items become a folder of shards; name one without an ending, such as vectors")
-    trained = Trained(workdir, step=step)
-
-    def rows(inputs: Inputs) -> tuple[Input, Features]:
-        features = needed(trained.features, inputs=inputs)
-        if missing == "keep":
-            features = Features(
-                all=tuple(chz.replace(f, absent="black") if isinstance(f, Image) else f for f in features.all)
-            )
-        return ParquetInput(
-            input, features=features, vocabularies=trained.vocabularies, carry=(id,), separator=separator
-        ), features
-
-    return _embed(
-        trained,
-        offered=trained.features.arrays(inputs_only=True),
-        open=rows,
+    raw = partial(
+        _raw_items,
+        workdir,
+        input=input,
         output=output,
+        step=step,
         id=id,
         vectors=vectors,
         batch=batch,
+        separator=separator,
         missing=missing,
-        max_rejects=max_rejects,
-        format=format,
-        say=say,
     )
+    elsewhere = None if cluster is None else Workers(cluster, partial(_to_embed, raw))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with nullcontext() if cluster is None else cluster.connected():
+        forward, how = raw()
+        return embed_folder(forward, **how, format=format, max_rejects=max_rejects, elsewhere=elsewhere, say=say)
 
 
-def _embed(
-    trained: "Trained",
+def _raw_items(
+    workdir: Path,
     *,
-    offered: Inputs,
-    open: Callable[[Inputs], tuple[Input, Features]],
+    input: Path,
     output: Path,
+    step: Step,
     id: str,
     vectors: Sequence[str],
     batch: int,
+    separator: str | None,
     missing: "Missing",
-    max_rejects: float = 0.01,
-    format: "Format" = "parquet",
-    say: Say | None,
-) -> "Embedded":
-    """`open` makes the rows of the inputs that the vectors turn out to read."""
+) -> tuple[Forward, dict[str, Any]]:
+    """The forward, and how `prepare` and `embed_folder` shall take the items."""
     from serve.embed import forward_of
-    from serve.embed_folder import embed_folder
+    from serve.trained import Trained
 
+    trained = Trained(workdir, step=step)
+    offered = trained.features.arrays(inputs_only=True)
     forward = forward_of(trained, vectors=vectors, offered=offered, batch=batch)
-    rows, features = open(forward.inputs)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return embed_folder(
-        forward,
-        model=trained.version,
-        outputs=vectors,
-        rows=rows,
-        id=id,
-        features=features,
-        output=output,
-        format=format,
-        batch=batch,
-        missing=missing,
-        max_rejects=max_rejects,
-        say=say,
-    )
+    features = needed(trained.features, inputs=forward.inputs)
+    if missing == "keep":
+        black = (chz.replace(f, absent="black") if isinstance(f, Image) else f for f in features.all)
+        features = Features(all=tuple(black))
+    vocabularies = trained.vocabularies
+    rows = ParquetInput(input, features=features, vocabularies=vocabularies, carry=(id,), separator=separator)
+    of = {"model": trained.version, "outputs": vectors, "rows": rows, "id": id, "features": features}
+    return forward, {**of, "output": output, "batch": batch, "missing": missing}
 
 
-def index_vectors(vectors: Path, *, output: Path, metric: Metric = "dot") -> dict[str, int]:
-    """Builds the index of a file or folder that `embed` wrote."""
-    from data.vectors import read
+def _to_embed(raw: Callable[[], tuple[Forward, dict[str, Any]]]) -> Opened:
+    """Runs in a worker."""
+    from serve.embed_folder import prepare
 
-    if not vectors.exists():
-        raise UserError(f"{vectors}: there are no vectors; python -m serve embed WORKDIR writes them")
-    ids, rows, model = read(vectors)
-    build(rows, ids=ids, metric=metric, model=model).save(output)
-    return {"rows": len(ids), "dim": rows.shape[1]}
-
-
-def index_source(
-    workdir: Path, *, source: str, output: Path, step: Step = "best", id: str = "item", metric: Metric = "dot"
-) -> dict[str, int]:
-    """Embeds a source that the workdir's experiment declares and builds its index."""
-    with staged(output.parent) as work:
-        vectors = work / "vectors.parquet"
-        embed_source(workdir, source=source, output=vectors, step=step, id=id)
-        return index_vectors(vectors, output=output, metric=metric)
+    forward, how = raw()
+    work = prepare(forward, **how)
+    return Opened(forward, work.changed, work.account)

@@ -1,10 +1,13 @@
 """Folders that are there whole or not at all."""
 
 import contextlib
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from data.errors import UserError
 
 
 @contextlib.contextmanager
@@ -30,3 +33,18 @@ def settle(work: Path, path: Path) -> None:
         shutil.rmtree(old.parent)
     else:
         work.rename(path)
+
+
+class Lock:
+    """Keeps other processes out while this one lives, however it ends."""
+
+    def __init__(self, path: Path):
+        self._file = path.open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise UserError(f"{path.parent} is in use by another process; send it the updates, or stop it") from error
+
+    def release(self) -> None:
+        self._file.close()

@@ -16,10 +16,11 @@ from safetensors.numpy import save_file
 
 from data.errors import UserError
 from data.manifest import checksums, digest, write_json, write_manifest
-from serve.artifact import LATEST, PROGRAM, REQUEST, SELFCHECK, SIGNATURE, VOCABULARIES, WEIGHTS
+from serve.artifact import PROGRAM, REQUEST, SELFCHECK, SIGNATURE, VOCABULARIES, WEIGHTS
 from serve.files import settle, staged
 from serve.forward import SMALLEST, Forward, Inputs, Rows
 from serve.signature import FORMAT, spec_json
+from serve.versions import point
 
 Function = Callable[[dict[str, jax.Array], dict[str, jax.Array]], Mapping[str, jax.Array]]
 
@@ -84,9 +85,7 @@ def pack(
             (work / file).write_bytes(program.serialize())
         write_manifest(work, version=name)
         settle(work, output / name)
-    pointer = output / f".{LATEST}.part"
-    pointer.write_text(name + "\n")
-    pointer.replace(output / LATEST)
+    point(output, name=name)
     return output / name
 
 

@@ -6,8 +6,10 @@ from typing import Literal
 import chz
 
 from data.sources import SourceConfig
-from serve.commands import embed_source, index_vectors, score_parquet, score_source
+from serve.commands import embed_source, score_parquet, score_source
 from serve.export import export
+from serve.index.build import Engines
+from serve.index.command import index_vectors
 from serve.pack import PLATFORMS
 from serve.score import BATCH
 from train.pipeline import Results, Say, Stage
@@ -40,13 +42,30 @@ class Embed(Stage):
 
 @chz.chz
 class Index(Stage):
-    """An exact index in this stage's folder `index`."""
+    """An index in this stage's folder `index`."""
 
     of: str = chz.field(doc="file or folder of vectors, such as @items/vectors.npz")
     metric: Literal["dot", "cosine"] = "dot"
+    engine: Engines = "exact"
+    recall: float | None = chz.field(default=None, doc="at 10, that ScaNN's settings are chosen for")
+    queries: str | None = chz.field(default=None, doc="vectors of what will be asked, to choose and measure by")
+    attributes: str | None = chz.field(default=None, doc="Parquet file with a row per item, for filters")
+    id: str = chz.field(default="id", doc="column of the attributes that names the items")
 
     def run(self, *, out: Path, say: Say) -> Results:
-        return index_vectors(Path(self.of), output=out / "index", metric=self.metric)
+        done = index_vectors(
+            Path(self.of),
+            output=out / "index",
+            metric=self.metric,
+            engine=self.engine,
+            recall=self.recall,
+            queries=None if self.queries is None else Path(self.queries),
+            attributes=None if self.attributes is None else Path(self.attributes),
+            id=self.id,
+            say=say,
+        )
+        say(f"{done['rows']:,} vectors, {done['engine']}: {done['why']}")
+        return done
 
 
 @chz.chz

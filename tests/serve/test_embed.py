@@ -12,7 +12,7 @@ from modules.retrieval.two_tower import TwoTower
 from serve.__main__ import main
 from serve.commands import embed_source
 from serve.embed import read
-from serve.index import load
+from serve.index.open import open_index
 from serve.stages import Embed, Index
 from serve.trained import Trained
 from train.evaluators import Retrieve
@@ -52,7 +52,7 @@ def test_the_pipeline_ends_with_an_index_of_every_item(figures):
     path, found = figures
     trained = Trained(path / "towers")
     assert found["items"]["rows"] == found["index"]["rows"] == MALL.n_items
-    index = load(path / "index" / "index", model=trained.version)
+    index = open_index(path / "index" / "index", model=trained.version)
     source = ITEMS.make()
     rows = source.take(np.arange(len(source)))
     weights = {"params": {}, "stats": {}}
@@ -85,7 +85,7 @@ def test_a_stage_writes_a_folder_that_index_and_towers_read(figures):
     np.testing.assert_array_equal(ids, wanted[0])
     np.testing.assert_allclose(vectors, wanted[1], atol=1e-6)
     assert found["folder"]["new"] == found["folder"]["rows"] == found["folder_index"]["rows"] == MALL.n_items
-    assert load(path / "folder_index" / "index", model=model).ids.tolist() == ids.tolist()
+    assert open_index(path / "folder_index" / "index", model=model).ids.tolist() == ids.tolist()
     source = MallClicks(mall=MALL, content=str(path / "folder" / "vectors"), content_history=True, history=4).make()
     rows = source.take(np.arange(50))
     np.testing.assert_array_equal(rows["content"], vectors[rows["item"] - 2])
@@ -106,7 +106,9 @@ def test_a_workdir_is_indexed_by_the_name_of_a_source(figures, tmp_path, capsys)
     path, _ = figures
     words = ["index", str(path / "towers"), "--output", str(tmp_path / "index")]
     assert main([*words, "--source", "test/corpus"]) == 0
-    np.testing.assert_allclose(load(tmp_path / "index").vectors, load(path / "index" / "index").vectors, atol=1e-6)
+    np.testing.assert_allclose(
+        open_index(tmp_path / "index").vectors, open_index(path / "index" / "index").vectors, atol=1e-6
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["index"]
     assert main([*words, "--source", "items"]) == 2
     assert "it has train, test/corpus, test" in capsys.readouterr().err

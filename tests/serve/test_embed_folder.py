@@ -24,7 +24,7 @@ from data.vectors import read
 from serve import embed_folder as module
 from serve.commands import index_vectors
 from serve.forward import Forward
-from serve.index import load
+from serve.index.open import open_index
 from serve.inputs import ParquetInput
 
 SIDE, TOKENS, LENGTH, ROWS = 4, 20, 3, 150
@@ -249,7 +249,7 @@ def test_index_and_click_towers_read_the_folder(tmp_path):
     rows = items(40, start=2)
     run(save(rows, tmp_path / "x.parquet"), tmp_path / "v")
     assert index_vectors(tmp_path / "v", output=tmp_path / "i", metric="dot") == {"rows": 40, "dim": 5}
-    assert load(tmp_path / "i", model="m1").ids.tolist() == [r["item"] for r in rows]
+    assert open_index(tmp_path / "i", model="m1").ids.tolist() == [r["item"] for r in rows]
     by_id = read_vectors(str(tmp_path / "v"), rows=42)
     np.testing.assert_allclose(by_id[2:], [expected(r) for r in rows], atol=1e-5)
     with pytest.raises(UserError, match="there are no vectors"):

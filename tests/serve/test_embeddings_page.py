@@ -14,7 +14,7 @@ from data.features import Dense, Features, Label
 from data.parquet import Parquet
 from data.vectors import read
 from serve.__main__ import main as serve_main
-from serve.index import load
+from serve.index.open import open_index
 from train.__main__ import main as train_main
 
 WORDS = ["red", "green", "blue", "warm", "light", "long", "short", "shirt", "shoe", "coat", "bag", "ring"]
@@ -59,7 +59,7 @@ def test_the_page_runs(root, tmp_path, monkeypatch, capsys):
     assert "wrote vectors: 64 vectors of 128; 5 new, 1 changed, 58 kept, 1 removed" in capsys.readouterr().out
     assert serve_main(index[1:]) == 0
     ids, vectors, model = read(tmp_path / "vectors")
-    found = load(tmp_path / "index", model=model)
+    found = open_index(tmp_path / "index", model=model)
     assert found.search(vectors[:3], k=1)[0][:, 0].tolist() == ids[:3].tolist() == ["sku-1", "sku-2", "sku-3"]
     (join,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     (tmp_path / "logs").mkdir()
