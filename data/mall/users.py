@@ -71,6 +71,12 @@ def users(mall: Mall, *, shop: Catalogue, shard: int) -> Users:
     )
 
 
+def everyone(mall: Mall, *, shop: Catalogue) -> Users:
+    """The users of all blocks."""
+    blocks = [users(mall, shop=shop, shard=s) for s in range(mall.shards)]
+    return Users(**{f.name: np.concatenate([getattr(block, f.name) for block in blocks]) for f in fields(Users)})
+
+
 def favourites(mall: Mall, *, shop: Catalogue) -> np.ndarray:
     """[all users, attribute]"""
-    return np.concatenate([users(mall, shop=shop, shard=s).favourite for s in range(mall.shards)])
+    return everyone(mall, shop=shop).favourite
