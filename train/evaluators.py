@@ -184,8 +184,9 @@ class RankTally:
         self.suffix = suffix
         self.tied = self.targets = 0
 
-    def update(self, ranked: Ranked, batch: Arrays, *, catalogue: int) -> None:
-        shared = {"top": ranked.top, "catalogue": np.asarray(catalogue)}
+    def update(self, ranked: Ranked, batch: Arrays, *, catalogue: int, more: Arrays | None = None) -> None:
+        """`more`: what else the metrics may read of each row's list."""
+        shared = {"top": ranked.top, "catalogue": np.asarray(catalogue), **(more or {})}
         self.strict.update({"rank": ranked.rank, **shared}, batch)
         self.half.update({"rank": ranked.rank - 0.5 * ranked.ties, **shared}, batch)
         self.tied += int((ranked.ties > 0).sum())

@@ -55,6 +55,30 @@ class NextTargets(Transform):
 
 
 @chz.chz
+class RandomPrefix(Transform):
+    """The history up to a place drawn for each row, and `target`, the item after it: one target a row, not one a place.
+
+    A history of a single item has no target, and 0 stands for it.
+    """
+
+    history: str = chz.field(default="history", doc="sequence of item ids")
+    target: str = chz.field(default="target", doc="name of the label")
+
+    def features(self, features: Features) -> Features:
+        _sequence(features, self.history)
+        return features.plus(Ids(name=self.target))
+
+    def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
+        history, length = batch[self.history], batch[f"{self.history}/length"]
+        rows = np.arange(len(history))
+        place = 1 + np.floor(rng.random(len(history)) * np.maximum(length - 1, 1)).astype(np.int64)
+        cut = np.minimum(place, length).astype(length.dtype)
+        target = np.where(length > 1, history[rows, np.minimum(place, history.shape[1] - 1)], 0)
+        kept = np.where(np.arange(history.shape[1]) < cut[:, None], history, 0)
+        return {**batch, self.history: kept, f"{self.history}/length": cut, self.target: target.astype(history.dtype)}
+
+
+@chz.chz
 class UniformNegatives(Transform):
     """`negatives`: items drawn uniformly. Where one is the target after all, the loss leaves it out."""
 

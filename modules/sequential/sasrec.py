@@ -10,6 +10,7 @@ import math
 import chz
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.layers.attention import visible
@@ -55,10 +56,16 @@ class SASRecModel(Model):
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         """hidden [b,t,d] by position, last [b,d] at the newest item, items [v,d]; zeros where there is no item."""
-        ids, keep = batch[self.history], valid(batch, self.history)
-        x = self.positions(self.item(ids) * self.scale)  # eq. 1
-        x = self.dropout(x, rngs=rngs)
+        x = self.item(batch[self.history]) * self.scale
+        hidden, last = self.encode(x, batch=batch, rngs=rngs)
+        return {"hidden": hidden, "last": last, "items": self.item.rows()}
+
+    def encode(
+        self, x: Float[Array, "b t d"], *, batch: Batch, rngs: nnx.Rngs | None = None
+    ) -> tuple[Float[Array, "b t d"], Float[Array, "b d"]]:
+        """States by position and at the newest item, from the scaled vectors of the history."""
+        keep = valid(batch, self.history)
+        x = self.dropout(self.positions(x), rngs=rngs)  # eq. 1
         hidden = self.transformer(x, mask=visible(keep, causal=True), rngs=rngs)
         hidden = jnp.where(keep[..., None], hidden, 0)
-        last = last_valid(hidden, length=batch[f"{self.history}/length"])
-        return {"hidden": hidden, "last": last, "items": self.item.rows()}
+        return hidden, last_valid(hidden, length=batch[f"{self.history}/length"])

@@ -1,0 +1,60 @@
+"""Ada-Retrieval on the mall: a hundred products in five rounds, each of which sees what those before it found.
+
+python -m train configs/ada_retrieval_mall.py --workdir runs/ada_retrieval
+
+SASRec is trained alone ("backbone"); "adapted" goes on from it with both adapters, "single" as long without them, so
+that its hundred are those of one round. "at_once" learns all from scratch. Full ranking, the history left out.
+Figures: README, table of systems.
+"""
+
+import chz
+
+from configs import sasrec_mall
+from data.mall.config import Mall
+from data.mall.sources import MallSequences, Split
+from data.pipeline import Loader
+from data.transforms.history import RandomPrefix
+from modules.retrieval.ada_retrieval import AdaRetrieval
+from train.experiment import Experiment
+from train.init_from import InitFrom
+from train.metrics.ranking import NDCG, Coverage, HitRate
+from train.optim import Optimizer
+from train.pipeline import Compare, Pipeline, Train
+from train.retrieve_lists import RankLists
+from train.tasks.adaptive_rounds import AdaptiveRounds
+
+
+def get_config() -> Pipeline:
+    mall, length = Mall(size="small"), 30
+    backbone = sasrec_mall.get_config()
+
+    def ranking(split: Split) -> RankLists:
+        return RankLists(
+            source=MallSequences(mall=mall, split=split, max_len=length),
+            catalogue=mall.n_items,
+            metrics=(HitRate(ks=(20, 50, 100)), NDCG(ks=(50, 100)), Coverage(ks=(100,))),
+        )
+
+    at_once = Experiment(
+        model=AdaRetrieval(backbone=backbone.model),
+        task=AdaptiveRounds(),
+        source=backbone.source,
+        loader=Loader(batch_size=256, transforms=(RandomPrefix(),)),
+        optimizer=Optimizer(lr=1e-3),
+        evals={"valid": ranking("valid"), "test": ranking("test")},
+        steps=300,
+    )
+    adapted = chz.replace(at_once, init_from=InitFrom(workdir="@backbone", rename=((r"^", "backbone/"),)))
+    single = chz.replace(adapted, model=chz.replace(adapted.model, adapters="none"))
+    rows = {"single": single, "adapted": adapted, "at_once": at_once}
+    return Pipeline(
+        stages={
+            "backbone": Train(experiment=backbone),
+            **{name: Train(experiment=experiment) for name, experiment in rows.items()},
+            "gain": Compare(
+                title="A hundred products in one round and in five that adapt",
+                rows={name.replace("_", " "): f"@{name}" for name in rows},
+                metrics=("test/hit_rate@50", "test/hit_rate@100", "test/ndcg@100", "test/coverage@100"),
+            ),
+        }
+    )
