@@ -19,8 +19,10 @@ from train.tasks.contrastive import InBatchSoftmax
 
 
 def get_config() -> Experiment:
-    mall = Mall(size="small")
+    return two_tower(Mall(size="small"))
 
+
+def two_tower(mall: Mall) -> Experiment:
     def retrieval(split: Split) -> Retrieve:
         return Retrieve(
             source=MallQueries(mall=mall, split=split),

@@ -14,7 +14,7 @@ from data.vector_shards import MODEL
 from data.vectors import read as read
 from serve.forward import Forward, Inputs
 from serve.inputs import SourceInput
-from serve.pack import inputs_read
+from serve.pack import Function, inputs_read
 from serve.progress import Rows, Say
 from serve.threads import ahead
 from serve.trained import Trained, inputs_in
@@ -56,7 +56,13 @@ def kind_of(output: Path) -> str:
 
 def forward_of(trained: Trained, *, vectors: Sequence[str], offered: Inputs, batch: int) -> Forward:
     """The model as {"vector"}: some of its outputs end to end, from those of the inputs `offered` that they read."""
+    function = vector_of(trained, vectors=vectors)
+    read = inputs_read(function, weights=trained.weights, inputs=offered)
+    inputs = {name: spec for name, spec in offered.items() if name in read}
+    return Forward(function, weights=trained.weights, inputs=inputs, max_batch=batch)
 
+
+def vector_of(trained: Trained, *, vectors: Sequence[str]) -> Function:
     def function(weights, inputs):
         predictions = trained.predict(weights, inputs)
         for name in vectors:
@@ -66,9 +72,7 @@ def forward_of(trained: Trained, *, vectors: Sequence[str], offered: Inputs, bat
                 raise UserError(f"{name!r} has shape {predictions[name].shape}, which is no vector per row")
         return {"vector": jnp.concatenate([predictions[name].astype(jnp.float32) for name in vectors], axis=1)}
 
-    read = inputs_read(function, weights=trained.weights, inputs=offered)
-    inputs = {name: spec for name, spec in offered.items() if name in read}
-    return Forward(function, weights=trained.weights, inputs=inputs, max_batch=batch)
+    return function
 
 
 def _batches(

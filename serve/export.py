@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from data.features import Categorical, Feature, Features, Sequence
+from serve.embed import vector_of
 from serve.inputs import needed
-from serve.pack import PLATFORMS, pack
+from serve.pack import PLATFORMS, inputs_read, pack
 from serve.signature import Step
 from serve.trained import Served, Trained
 from train.calibrate import read_calibration
@@ -46,6 +47,45 @@ def export(
     )
 
 
+def export_vectors(
+    workdir: Path,
+    *,
+    vectors: tuple[str, ...],
+    output: Path | None = None,
+    step: Step = "best",
+    platforms: tuple[str, ...] = PLATFORMS,
+) -> Path:
+    """One side of a model as an artefact that gives {"vector"} and takes what that side reads, such as a query's.
+
+    Its signature names the model version that the vectors of the other side carry, so that an index of another training
+    run is told.
+    """
+    trained = Trained(workdir, step=step)
+    function = vector_of(trained, vectors=vectors)
+    offered = trained.features.arrays(inputs_only=True)
+    read = inputs_read(function, weights=trained.weights, inputs=offered)
+    inputs = {name: spec for name, spec in offered.items() if name in read}
+    features = needed(trained.features, inputs=inputs)
+    return pack(
+        output or workdir / "-".join(("export", *vectors)),
+        function=function,
+        weights=trained.weights,
+        inputs=inputs,
+        rows=id_bounds(features),
+        sample=random_rows(features, rows=SAMPLE_ROWS),
+        step=trained.step,
+        about={
+            "config": trained.config,
+            "vectors": {"model": trained.version, "outputs": list(vectors)},
+            "model": model_name(trained.experiment.model),
+            "task": model_name(trained.experiment.task),
+            "features": dump(features),
+        },
+        platforms=platforms,
+        vocabularies=trained.vocabularies,
+    )
+
+
 def export_model(
     model: Served,
     *,
@@ -69,8 +109,8 @@ def export_model(
         step=step,
         about={
             **about,
-            "model": _name(model.experiment.model),
-            "task": _name(model.experiment.task),
+            "model": model_name(model.experiment.model),
+            "task": model_name(model.experiment.task),
             "features": dump(features),
         },
         platforms=platforms,
@@ -119,5 +159,6 @@ def _random(feature: Feature, *, rows: int, rng: np.random.Generator) -> Mapping
     return {feature.name: value.astype(feature.dtype), f"{feature.name}/length": lengths.astype(np.int32)}
 
 
-def _name(config: object) -> str:
+def model_name(config: object) -> str:
+    """Where its class stands."""
     return f"{type(config).__module__}:{type(config).__qualname__}"

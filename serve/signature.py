@@ -1,7 +1,8 @@
 """What an artefact says of itself, read without modules/ or train/."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import ModuleType
 from typing import Any, Literal
 
 import chz
@@ -39,20 +40,32 @@ def spec_from_json(stored: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], n
 
 
 def features_from_json(stored: Any) -> Features:
-    """Rebuilds a features declaration; unlike train.snapshot it knows the classes of data.features alone."""
+    """Rebuilds a features declaration."""
+    features = from_json(stored, modules=(data.features,), what="the features declaration")
+    if not isinstance(features, Features):
+        raise UserError("the features declaration is damaged: it does not hold Features")
+    return features
+
+
+def from_json(stored: Any, *, modules: Collection[ModuleType], what: str) -> Any:
+    """Rebuilds configs; unlike train.snapshot it knows the classes of these modules alone and imports nothing."""
+    known = {module.__name__: module for module in modules}
 
     def build(value: Any) -> Any:
         if isinstance(value, list):
             return tuple(build(v) for v in value)
         if not isinstance(value, dict):
             return value
-        module, _, name = str(value.get("$type", "")).partition(":")
-        cls = getattr(data.features, name, None) if module == "data.features" else None
+        fields = {k: build(v) for k, v in value.items() if k != "$type"}
+        if "$type" not in value:
+            return fields
+        module, _, name = str(value["$type"]).partition(":")
+        cls = getattr(known.get(module), name, None)
         if cls is None or not chz.is_chz(cls):
-            raise UserError(f"the features declaration names {value.get('$type')!r}, which this version does not have")
-        return cls(**{k: build(v) for k, v in value.items() if k != "$type"})
+            raise UserError(f"{what} names {value['$type']!r}, which this version does not have")
+        unknown = sorted(set(fields) - set(cls.__chz_fields__))
+        if unknown:
+            raise UserError(f"{what}: {name} has no field {unknown[0]!r} in this version")
+        return cls(**fields)
 
-    features = build(stored)
-    if not isinstance(features, Features):
-        raise UserError("the features declaration is damaged: it does not hold Features")
-    return features
+    return build(stored)

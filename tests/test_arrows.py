@@ -23,6 +23,7 @@ SERVE_READS = {
     "train.workdir",
     "train.sharding",
     "train.pipeline",
+    "train.report_page",  # what reports look like
 }
 BANNED = {"tensorflow", "torch", "keras"}
 

@@ -17,7 +17,8 @@ from data.errors import UserError
 from data.hashing import hash_column
 from data.paths import expand
 
-Ids = np.ndarray | Sequence[int] | Sequence[str]
+Item = int | str
+Ids = np.ndarray | Sequence[int] | Sequence[str] | Sequence[Item]
 
 
 @dataclass(frozen=True)

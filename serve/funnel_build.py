@@ -1,0 +1,75 @@
+"""Puts the parts of a funnel into one folder that can be moved, and opens it to see that they belong together."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from data.errors import UserError
+from data.manifest import write_json
+from serve import artifact
+from serve.files import settle, staged
+from serve.funnel import open_funnel
+from serve.funnel_config import FUNNEL, ByItem, ByList, ByTower, Channel, FunnelConfig
+from train.snapshot import dump
+
+
+def build_funnel(config: FunnelConfig, *, output: Path) -> dict[str, str]:
+    """Writes the folder `output` in one step and returns the versions of its parts.
+
+    Paths of `config` are where the parts are now; stores in Redis stay where they are.
+    """
+    with staged(output.parent) as work:
+        parts = _Parts(work)
+        stored: dict[str, Any] = dump(config)
+        stored["ranker"] = parts.take(artifact.resolve(Path(config.ranker)), name="ranker")
+        stored["features"] = parts.take_store(config.features, name="features")
+        if config.calibration is not None:
+            stored["calibration"] = parts.take(Path(config.calibration), name="calibration.json")
+        for name, channel in config.channels.items():
+            stored["channels"][name] |= _channel(channel, name=name, parts=parts)
+        write_json(work / FUNNEL, stored)
+        versions = open_funnel(work).versions
+        settle(work, output)
+    return versions
+
+
+class _Parts:
+    """Copies each part once, whoever names it."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._taken: dict[Path, str] = {}
+
+    def take(self, source: Path, *, name: str) -> str:
+        if not source.exists():
+            raise UserError(f"{source} is not there; the funnel needs it as its {name}")
+        key = source.resolve()
+        if key not in self._taken:
+            target = self._folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(key, target)
+            else:
+                shutil.copyfile(key, target)
+            self._taken[key] = name
+        return self._taken[key]
+
+    def take_store(self, where: str, *, name: str) -> str:
+        return where if "://" in where else self.take(Path(where), name=name)
+
+
+def _channel(channel: Channel, *, name: str, parts: _Parts) -> dict[str, str]:
+    """Where the parts of a channel lie in the folder."""
+    match channel:
+        case ByTower(tower=None):
+            return {"index": parts.take(Path(channel.index), name=f"indexes/{name}")}
+        case ByTower():
+            tower = artifact.resolve(Path(str(channel.tower)))
+            index = parts.take(Path(channel.index), name=f"indexes/{name}")
+            return {"index": index, "tower": parts.take(tower, name=f"towers/{name}")}
+        case ByItem():
+            index = parts.take(Path(channel.index), name=f"indexes/{name}")
+            return {"index": index, "vectors": parts.take_store(channel.vectors, name=f"vectors/{name}")}
+        case ByList():
+            return {"lists": parts.take_store(channel.lists, name=f"lists/{name}")}
+    raise UserError(f"{type(channel).__name__} is no channel that a funnel can hold")
