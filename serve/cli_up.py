@@ -21,6 +21,8 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("path", type=Path, help="an artefact, a workdir, an index or a funnel's folder")
     parser.add_argument("--index", type=Path, help="index that /v1/retrieve searches beside a model")
+    parser.add_argument("--queries", type=Path, help="artefact of export --vectors query: searches for a raw user")
+    parser.add_argument("--read-only", action="store_true", help="take no updates of a live index; others may")
     parser.add_argument("--name", help="of the model under /v2/models (default: its class)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
@@ -54,13 +56,13 @@ NAMES = {"window_ms": "window_seconds", "watch": "watch_seconds", "drain": "drai
 
 
 def run_up(args: argparse.Namespace) -> None:
-    _compile_cache(args.compile_cache)
+    config = config_of(args)
     try:
         from serve.up.run import run
     except ImportError as error:
-        raise UserError(f"serving over HTTP needs {error.name}; pip install 'adloom[up]'") from error
+        raise UserError(f"serving over HTTP needs {error.name or 'more'}; pip install 'adloom[up]'") from error
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-    config = config_of(args)
+    _compile_cache(args.compile_cache)
     _open_files(config.limits.connections)
     run(config, host=args.host, port=args.port, say=lambda text: print(text, flush=True))
 
@@ -79,6 +81,8 @@ def config_of(args: argparse.Namespace) -> Any:
         return Up(
             path=args.path,
             index=args.index,
+            queries=args.queries,
+            read_only=args.read_only,
             name=args.name,
             token=_token(args.token_file),
             limits=limits,

@@ -32,6 +32,8 @@ class Limits:
 class Up:
     path: Path = chz.field(doc="an artefact or a folder of versions, a workdir, a funnel's folder or an index")
     index: Path | None = chz.field(default=None, doc="index that /v1/retrieve searches")
+    queries: Path | None = chz.field(default=None, doc="artefact of export --vectors query: searches for a raw user")
+    read_only: bool = chz.field(default=False, doc="take no updates of a live index; other processes may")
     name: str | None = chz.field(default=None, doc="of the model in /v2; default: its class, in small letters")
     max_batch: int = chz.field(default=1024, doc="most rows in one call of the device")
     threads: int = chz.field(default=2, doc="calls of the device at once")

@@ -91,8 +91,8 @@ WHERE = {
 }
 USER = {"type": "object", "description": "raw fields of the user and the context, by name; null where not known"}
 CANDIDATES = {
-    "description": "raw fields of the items: a list of objects, or one object of columns, which is read faster",
-    "anyOf": [_list(ANYTHING, minItems=1), {"type": "object", "additionalProperties": _list(ANY)}],
+    "description": "raw fields of the items: objects, or one object of columns, which is read faster; of a funnel: ids",
+    "anyOf": [_list({"anyOf": [ANYTHING, ID]}, minItems=1), {"type": "object", "additionalProperties": _list(ANY)}],
 }
 TENSOR_PARAMETERS = {"type": "object", "properties": {"binary_data_size": {"type": "integer", "minimum": 0}}}
 
@@ -145,13 +145,20 @@ SCHEMAS: dict[str, Any] = {
         "model_name model_version outputs", model_name=TEXT, model_version=TEXT, id=TEXT, outputs=_list(ref("Tensor"))
     ),
     "Rank": _object(
-        "user",
+        "",
         user=USER,
         candidates=CANDIDATES,
-        k={"type": "integer", "minimum": 1, "description": "how many of the best to order; default: all"},
-        by={"type": "string", "description": "output to order by; default: score"},
-        where={**WHERE, "description": "of a funnel: " + str(WHERE["description"])},
-        skip=_list(TEXT, description="of a funnel: stages to leave out"),
+        k={"type": "integer", "minimum": 1, "description": "how many of the best to order; default: all, or a page"},
+        by={"type": "string", "description": "of a model: output to order by; default: score"},
+        item={**ID, "description": "of a funnel: what the user looks at"},
+        vector={**VECTOR, "description": "of a funnel: in place of the user's"},
+        where={**WHERE, "description": f"of a funnel: {WHERE['description']}"},
+        skip=_list(TEXT, description="of a funnel: channels and stages to leave out"),
+        shown={"type": "object", "description": "of a funnel: by column, how often the user has seen each value"},
+        bids={
+            "description": "of a funnel: bids by item, an object or an array of [id, bid]",
+            "anyOf": [ANYTHING, _list(ANY)],
+        },
         explain={"type": "boolean", "description": "of a funnel: also what was dropped, and why"},
     ),
     "Ranked": {"type": "object", "properties": {"versions": ANYTHING}, "required": ["versions"]},
@@ -160,6 +167,8 @@ SCHEMAS: dict[str, Any] = {
         vector=VECTOR,
         vectors=_list(VECTOR, minItems=1),
         user=USER,
+        item={**ID, "description": "of a funnel: what the user looks at"},
+        skip=_list(TEXT, description="of a funnel: channels to leave out"),
         k={"type": "integer", "minimum": 1, "default": 10},
         where=WHERE,
     ),

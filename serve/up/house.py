@@ -53,6 +53,7 @@ class House:
         if self._look is not None:
             self._look.close()
         self._batcher.close()
+        self.holder.close()
 
     def _items(self) -> float:
         index = self.serving.index

@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
 
+from data.errors import UserError
 from serve.up.app import make_app
 from serve.up.config import Up
 from serve.up.house import House
@@ -25,9 +27,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drained(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, *, house: House):
+    def __init__(self, config: uvicorn.Config, *, house: House, started: Callable[[], Any]):
         super().__init__(config)
-        self._house, self._ending = house, False
+        self._house, self._started, self._ending = house, started, False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -75,8 +81,12 @@ def run(config: Up, *, host: str, port: int, say: Callable[[str], Any] = print) 
         timeout_keep_alive=max(1, round(limits.idle_seconds)),
         timeout_graceful_shutdown=max(1, round(config.finish_seconds)),
     )
-    socket = settings.bind_socket()
     house: House = app.state.house
+    try:
+        bound = settings.bind_socket()
+    except SystemExit as error:  # uvicorn's way to say that it could not
+        house.close()
+        raise UserError(f"cannot listen at {host}:{port}; is the port taken? Choose another with --port") from error
     versions = ", ".join(f"{kind} {version}" for kind, version in house.serving.versions.items())
-    say(f"serving {house.serving.name} ({versions}) at http://{host}:{socket.getsockname()[1]}")
-    Drained(settings, house=house).run(sockets=[socket])
+    where = f"serving {house.serving.name} ({versions}) at http://{host}:{bound.getsockname()[1]}"
+    Drained(settings, house=house, started=lambda: say(where)).run(sockets=[bound])

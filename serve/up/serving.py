@@ -8,39 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.errors import UserError
-from data.manifest import MANIFEST
-from serve.artifact import LATEST, SIGNATURE, Artifact, is_artifact, load, resolve
+from serve.artifact import Artifact, load
 from serve.forward import SMALLEST
+from serve.funnel import Funnel, open_funnel
 from serve.index.base import Index
+from serve.index.open import open_index
 from serve.index.where import Where
 from serve.inputs import needed
 from serve.request import RequestEncoder
-from serve.signature import weights_version
 from serve.up.config import Up
 from serve.up.errors import Problem
+from serve.up.places import find, is_live
 
-QUERY = "query"
-"""Output of a two-tower model that searches an index of its items."""
-
-Stamp = tuple[str, int, int]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the parts lie, and which version of their files."""
-
-    artifact: Path | None = None
-    index: Path | None = None
-    funnel: Path | None = None
-
-    def stamps(self) -> dict[str, Stamp]:
-        return {name: _stamp(path) for name, path in vars(self).items() if path is not None}
+VECTOR = "vector"
+"""What an artefact of export --vectors gives."""
 
 
 @dataclass(frozen=True)
@@ -54,29 +40,33 @@ class Ranking:
 class Serving:
     def __init__(self, config: Up, *, before: Serving | None = None):
         places = find(config)
-        self.stamps = places.stamps()
+        self.stamps = places.stamps(config)
 
         def kept(part: str) -> Any:
             same = before is not None and before.stamps.get(part) == self.stamps.get(part)
             return getattr(before, part) if same else None
 
         self.artifact: Artifact | None = None
+        self.queries: Artifact | None = None
         self.index: Index | None = None
-        self.funnel: Any = None
+        self.funnel: Funnel | None = None
         if places.artifact is not None:
             self.artifact = kept("artifact") or load(places.artifact, max_batch=config.max_batch)
-            features = needed(self.artifact.features, inputs=self.artifact.inputs)
-            self.encoder = RequestEncoder(features, vocabularies=self.artifact.vocabularies)
-        if places.index is not None:
-            from serve.index.open import open_index
-
-            self.index = kept("index") or open_index(places.index)
+            self.encoder = _encoder(self.artifact)
+        if places.queries is not None:
+            self.queries = kept("queries") or load(places.queries, max_batch=SMALLEST)
+            self.query_encoder = _encoder(self.queries)
         if places.funnel is not None:
-            from serve.funnel import open_funnel
-
             self.funnel = kept("funnel") or open_funnel(places.funnel)
+        if places.index is not None:
+            write = is_live(places.index) and not config.read_only
+            self.index = kept("index") or open_index(places.index, write=write)
+            try:
+                self._check_queries()
+            except UserError:
+                self.close(but=before)
+                raise
         self.name = config.name or (self._class() if before is None else before.name)
-        self.by_user = self._searches_by_user()
 
     @property
     def versions(self) -> dict[str, str]:
@@ -85,9 +75,17 @@ class Serving:
             found["model"] = self.artifact.version
         if self.index is not None:
             found["index"] = self.index.model
+        if self.queries is not None:
+            found["queries"] = self.queries.version
         if self.funnel is not None:
-            found["funnel"] = self.stamps["funnel"][0]
+            found |= self.funnel.versions
         return found
+
+    def close(self, *, but: Serving | None) -> None:
+        """Lets go of an index that takes updates, unless `but` goes on with it. Searches in it still work."""
+        close = getattr(self.index, "close", None)
+        if close is not None and (but is None or but.index is not self.index):
+            close()
 
     def warm(self) -> None:
         """Compiles every batch size that a request can meet."""
@@ -96,6 +94,10 @@ class Serving:
                 self.artifact(_zeros(self.artifact, rows=rows))
                 if self.shared:
                     self.artifact.request(_zeros(self.artifact, rows=rows, once=self.shared))
+        if self.funnel is not None:
+            self.funnel.warm()
+        if self.queries is not None:
+            self.queries(_zeros(self.queries, rows=1))
         if self.index is not None and len(self.index):
             self.index.search(np.ones((1, self.index.dim), np.float32), k=10)
 
@@ -125,14 +127,13 @@ class Serving:
         return Ranking(encoded.spread(outputs), order, encoded.rejects, encoded.notes)
 
     def query(self, user: Mapping[str, Any]) -> np.ndarray:
-        """The user tower's vector, [1, d]."""
-        artifact = self.tower()
-        if not self.by_user:
-            raise Problem(409, f"the model has no output {QUERY!r} that would search this index; send vectors")
-        rows, _ = self.encoder.encode_user(user)
-        vector = artifact({**_zeros(artifact, rows=1), **rows})[QUERY]
-        finite({QUERY: vector})
-        return vector
+        """The vector of a raw user, [1, d]."""
+        if self.queries is None:
+            raise Problem(409, "no tower is served that gives a user's vector; start with --queries, or send vectors")
+        rows, _ = self.query_encoder.encode_user(user)
+        vectors = self.queries(rows)
+        finite(vectors)
+        return vectors[VECTOR]
 
     def search(self, vectors: np.ndarray, *, k: int, where: Where | None) -> tuple[list[list[Any]], list[list[float]]]:
         """Ids and scores of what there is of the k nearest, best first."""
@@ -167,61 +168,28 @@ class Serving:
         model = "" if self.artifact is None else str(self.artifact.signature.get("model", ""))
         return model.rpartition(":")[2].lower() or "adloom"
 
-    def _searches_by_user(self) -> bool:
-        """Whether the tower's query vectors search this index; refuses an index of another model's items."""
-        if self.artifact is None or self.index is None or QUERY not in self.artifact.outputs:
-            return False
-        made_by = weights_version(
-            {name: np.asarray(a) for name, a in self.artifact.forward.weights.items()},
-            step=self.artifact.signature["step"],
-            config=self.artifact.signature.get("config", ""),
-        )
-        if self.index.model not in ("", made_by):
+    def _check_queries(self) -> None:
+        """Refuses an index of another model's items than the queries are of: its scores would mean nothing."""
+        if self.queries is None or self.index is None:
+            return
+        made_by = self.queries.signature.get("vectors", {}).get("model")
+        if made_by is None or self.query_encoder.item.all:
+            raise UserError(f"{self.queries.path} gives no user's vector; python -m serve export W --vectors query")
+        if made_by != self.index.model:
             raise UserError(
-                f"the index holds vectors of model {self.index.model!r}, the tower's are of {made_by!r}; "
-                "build the index of the same checkpoint that was exported"
+                f"the index holds vectors of model {self.index.model!r}, {self.queries.path} gives queries of "
+                f"{made_by!r}; build the index again from the same checkpoint"
             )
-        if self.artifact.outputs[QUERY][0] != (self.index.dim,):
-            raise UserError(f"the index holds vectors of {self.index.dim}, the tower's {QUERY} is wider or narrower")
-        alone = {n: np.ones_like(a) for n, a in _zeros(self.artifact, rows=1).items()}
-        once = {name for feature in self.encoder.user.all for name in feature.arrays()}
-        blank = {n: a if n in once else np.zeros_like(a) for n, a in alone.items()}
-        return bool(np.array_equal(self.artifact(alone)[QUERY], self.artifact(blank)[QUERY]))
 
 
-def find(config: Up) -> Places:
-    """What lies at the path that the server was given."""
-    path, index = config.path, config.index
-    if not path.is_dir():
-        raise UserError(f"{path} is not a folder; give what serve export, index or a funnel's stage wrote")
-    if (path / "funnel.json").is_file():
-        return Places(funnel=path, index=index)
-    if is_artifact(path):
-        return Places(artifact=resolve(path), index=index)
-    if is_artifact(path / "export"):
-        return Places(artifact=resolve(path / "export"), index=index)
-    if (path / MANIFEST).is_file() or (path / LATEST).is_file():
-        return Places(index=path)
-    raise UserError(f"{path} holds nothing to serve; of a workdir, python -m serve export {path} --request comes first")
+def _encoder(artifact: Artifact) -> RequestEncoder:
+    return RequestEncoder(needed(artifact.features, inputs=artifact.inputs), vocabularies=artifact.vocabularies)
 
 
 def finite(outputs: Mapping[str, np.ndarray]) -> None:
     for name, array in outputs.items():
         if not np.isfinite(array.astype(np.float32) if array.dtype.kind not in "iufb" else array).all():
             raise Problem(422, f"output {name!r} is not finite: the inputs are far from what the model was trained on")
-
-
-def _stamp(path: Path) -> Stamp:
-    """Changes when another version is put in place."""
-    if (path / SIGNATURE).is_file() or not (path / LATEST).is_file():
-        marks = [p for p in (path / MANIFEST, path / "funnel.json") if p.is_file()]
-        version = path.name
-    else:
-        marks, version = [path / LATEST], (path / LATEST).read_text().strip()
-    if not marks:
-        raise UserError(f"{path} has no {MANIFEST}: it was cut short; write it again")
-    stats = marks[0].stat()
-    return version, stats.st_mtime_ns, stats.st_ino
 
 
 def _sizes(most: int) -> list[int]:

@@ -1,20 +1,25 @@
 """Raw users and items in, ranked and found items out; updates of a live index."""
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from serve.index.live import LiveIndex
 from serve.index.where import Where
 from serve.request import columns_of
+from serve.up import funnels
 from serve.up.body import check_keys, parse, read_body, take
 from serve.up.describe import operation
 from serve.up.errors import Problem
 from serve.up.house import House
 from serve.up.serving import Serving
+
+BUSY = (429, 503, 504)
 
 SMALLEST_K = 16
 """A search is for a power of two, so that few programs serve every k."""
@@ -29,56 +34,56 @@ def routes(house: House) -> APIRouter:
         check_keys(found, known=known)
         return found
 
-    @router.post(
-        "/rank", **operation("Raw candidates, ranked for a raw user", *BUSY, 404, 422, answer="Ranked", body="Rank")
-    )
+    about = operation("Raw candidates, ranked for a raw user", *BUSY, 404, 422, answer="Ranked", body="Rank")
+
+    @router.post("/rank", **about)
     async def rank(request: Request) -> Response:
-        asked = await body(request, "user", "candidates", "k", "by", "where", "skip", "explain")
         serving = house.serving
-        return _json(await (_rank if serving.funnel is None else _funnel_rank)(house, serving, asked))
+        if serving.funnel is not None:
+            return _json(await funnels.rank(house, serving.funnel, await body(request, *funnels.FIELDS)))
+        return _json(await _rank(house, serving, await body(request, "user", "candidates", "k", "by")))
 
-    @router.post("/retrieve", **operation("Nearest items", *BUSY, 404, 409, 422, answer="Retrieved", body="Retrieve"))
+    about = operation("Nearest items", *BUSY, 404, 409, 422, answer="Retrieved", body="Retrieve")
+
+    @router.post("/retrieve", **about)
     async def retrieve(request: Request) -> Response:
-        asked = await body(request, "vector", "vectors", "user", "k", "where")
         serving = house.serving
-        through = serving.funnel is not None and "user" in asked and serving.index is None
-        return _json(await (_funnel_retrieve if through else _retrieve)(house, serving, asked))
+        if serving.funnel is not None and serving.index is None:
+            return _json(await funnels.retrieve(house, serving.funnel, await body(request, *funnels.FIELDS, "vectors")))
+        return _json(await _retrieve(house, serving, await body(request, "vector", "vectors", "user", "k", "where")))
 
-    @router.post(
-        "/items", **operation("Add or replace items of a live index", *BUSY, 404, 409, answer="Changed", body="Items")
-    )
+    about = operation("Add or replace items of a live index", *BUSY, 404, 409, answer="Changed", body="Items")
+
+    @router.post("/items", **about)
     async def upsert(request: Request) -> Response:
         asked = await body(request, "ids", "vectors", "attributes")
-        index = _live(house.serving)
         ids = _ids(take(asked, "ids", list))
-        vectors = _vectors(take(asked, "vectors", list), dim=index.dim, name="vectors")
+        given, attributes = take(asked, "vectors", list), take(asked, "attributes", dict, default=None)
+        vectors = _vectors(given, dim=house.serving.searched().dim, name="vectors")
         house.check_rows(len(vectors), what="vectors")
-        attributes = take(asked, "attributes", dict, default=None)
-        await house.alone(lambda: index.upsert(ids, vectors, attributes=attributes), count=len(vectors))
-        return _json({"items": len(index)})
+        return _json(await change(lambda index: index.upsert(ids, vectors, attributes=attributes), count=len(ids)))
 
-    @router.post(
-        "/items/delete", **operation("Remove items of a live index", *BUSY, 404, 409, answer="Changed", body="Removed")
-    )
+    about = operation("Remove items of a live index", *BUSY, 404, 409, answer="Changed", body="Removed")
+
+    @router.post("/items/delete", **about)
     async def delete(request: Request) -> Response:
-        asked = await body(request, "ids")
-        index = _live(house.serving)
-        ids = _ids(take(asked, "ids", list))
+        ids = _ids(take(await body(request, "ids"), "ids", list))
         house.check_rows(len(ids), what="ids")
-        before = len(index)
-        removed = await house.alone(lambda: index.delete(ids), count=len(ids))
-        return _json({"items": len(index), "removed": before - len(index) if removed is None else int(removed)})
+        return _json(await change(lambda index: index.delete(ids), count=len(ids)))
+
+    async def change(work: Callable[[LiveIndex], Any], *, count: int) -> dict[str, Any]:
+        def changed() -> dict[str, Any]:
+            with house.holder.updating:
+                index = _live(house)
+                return {**dataclasses.asdict(work(index)), "items": len(index)}
+
+        _live(house)
+        return await house.alone(changed, count=count)
 
     return router
 
 
-BUSY = (429, 503, 504)
-
-
 async def _rank(house: House, serving: Serving, asked: Mapping[str, Any]) -> dict[str, Any]:
-    for name in ("where", "skip", "explain"):
-        if name in asked:
-            raise Problem(400, f"{name!r} is of a funnel, and a single model is served here", field=name)
     serving.tower()
     user, candidates = take(asked, "user", dict), _columns(take(asked, "candidates", (list, dict)))
     by = take(asked, "by", str, default=None)
@@ -159,10 +164,12 @@ def _ids(given: list[Any]) -> np.ndarray:
     return np.asarray(given)
 
 
-def _live(serving: Serving) -> Any:
-    index = serving.searched()
-    if not hasattr(index, "upsert"):
+def _live(house: House) -> LiveIndex:
+    index = house.serving.searched()
+    if not isinstance(index, LiveIndex):
         raise Problem(409, "the index cannot be changed; python -m serve index --engine live builds one that can")
+    if house.config.read_only:
+        raise Problem(409, "this server takes no updates; start it without --read-only")
     return index
 
 

@@ -58,15 +58,18 @@ def exported(workdir):
 
 @pytest.fixture(scope="module")
 def evaluated(workdir):
+    return evaluated_scores(workdir, experiment=EXPERIMENT, source=TEST.make())
+
+
+def evaluated_scores(workdir, *, experiment, source):
     """The scores that the evaluator sees, on four devices."""
     trained = Trained(workdir, step="latest")
-    mesh = EXPERIMENT.mesh.make()
-    program = type(trained.program)(EXPERIMENT, features=trained.features, mesh=mesh)
+    mesh = experiment.mesh.make()
+    program = type(trained.program)(experiment, features=trained.features, mesh=mesh)
     weights = {"params": {}, "stats": {}}
     for name, value in trained.weights.items():
         kind, _, path = name.partition("/")
         weights[kind][path] = value
-    source = TEST.make()
     with jax.set_mesh(mesh):
         return make_predict(program, weights)(source.take(np.arange(len(source))))["score"]
 

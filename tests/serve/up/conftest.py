@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import httpx
 import jax
@@ -103,3 +104,10 @@ def ask(app, method, path, **options):
             return await client.request(method, path, **options)
 
     return asyncio.run(call())
+
+
+def wait_for(condition, *, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

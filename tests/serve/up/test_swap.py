@@ -10,7 +10,7 @@ import pytest
 
 from data.manifest import write_manifest
 from serve.artifact import load
-from tests.serve.up.conftest import ask, client_of, export, rows_of, serving, tensors
+from tests.serve.up.conftest import ask, client_of, export, rows_of, serving, tensors, wait_for
 
 AUTH = {"Authorization": "Bearer t"}
 BODY = {"inputs": tensors(rows_of(3))}
@@ -154,10 +154,3 @@ def test_the_folder_is_watched_and_a_bad_version_is_tried_once(folder):
 def refused(app):
     lines = [x for x in ask(app, "GET", "/metrics").text.splitlines() if x.startswith('adloom_swaps_total{result="ref')]
     return float(lines[0].split()[-1]) if lines else 0
-
-
-def wait_for(condition, *, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -106,7 +106,7 @@ NAN = float("nan")
         ({"k": 0}, 400, "k is 0"),
         ({"k": True}, 400, "k is a JSON boolean, expected a whole number"),
         ({"by": "pair"}, 400, "by is 'pair'; candidates can be ordered by score"),
-        ({"where": {}}, 400, "'where' is of a funnel"),
+        ({"where": {}}, 400, "unknown field 'where'"),
         ({"candidate": 1}, 400, "did you mean 'candidates'?"),
     ],
 )
