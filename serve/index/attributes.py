@@ -125,6 +125,11 @@ class Attributes:
             columns[name] = Column(kind, values, valid.copy(), words)
         return cls(columns, count=len(table))
 
+    @classmethod
+    def of_values(cls, values: Mapping[str, Sequence[Any]], *, kinds: Mapping[str, Kind]) -> "Attributes":
+        """From plain values, None where there is none."""
+        return cls.of_table(pa.table({name: pa.array(values[name], ARROW[kind]) for name, kind in kinds.items()}))
+
     def table(self) -> pa.Table:
         rows = np.arange(self.count)
         return pa.table({name: pa.array(c.decoded(rows), ARROW[c.kind]) for name, c in self.columns.items()})

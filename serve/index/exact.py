@@ -27,8 +27,8 @@ class Exact:
 
     def nearest(self, queries: np.ndarray, *, k: int, keep: Keeps | None = None) -> Found:
         count = len(self.vectors)
-        if keep is not None and keep.count <= max(FEW, count // 16):
-            return compared(self.vectors, queries, k=k, rows=keep.rows())
+        if (count if keep is None else keep.count) <= max(FEW, count // 16):
+            return compared(self.vectors, queries, k=k, rows=None if keep is None else keep.rows())
         mask = np.ones(count, bool) if keep is None else full_mask(keep, count=count)
         size = 1 << max(len(queries) - 1, 0).bit_length()  # few distinct shapes, few compiles
         query = np.concatenate([queries, np.zeros((size - len(queries), queries.shape[1]), np.float32)])

@@ -10,35 +10,44 @@ from serve.index.updates import Update
 
 
 class Journal:
-    def __init__(self, folder: Path, *, write: bool, sync: bool = False):
-        self.folder, self.writes, self._sync = folder, write, sync
-        self._lock = Lock(folder / "lock") if write else None
+    """With the folder's lock it is for writing, until `close` gives that up."""
+
+    def __init__(self, folder: Path, *, lineage: str, lock: Lock | None = None, sync: bool = False):
+        self.folder, self.lineage, self._lock, self._sync = folder, lineage, lock, sync
         self._log: Log | None = None
 
+    @property
+    def writes(self) -> bool:
+        return self._lock is not None
+
     def updates(self, *, after: int) -> Iterator[Update]:
-        return (Update.of_record(table) for _, table in replayed(self.folder, after=after))
+        rows = replayed(self.folder, lineage=self.lineage, after=after)
+        return (Update.of_record(table) for _, table in rows)
 
     def begin(self, *, first: int) -> None:
         """Update `first` and later ones stand in a file of their own, so that those before can be forgotten."""
-        if not self.writes:
-            return
         if self._log is None:
-            self._log = Log(self.folder, first=first, sync=self._sync)
+            self._log = Log(self.folder, lineage=self.lineage, first=first, sync=self._sync)
         else:
             self._log.rotate(first=first)
 
     def append(self, number: int, update: Update) -> None:
-        if self._log is None:
-            raise UserError(f"{self.folder} is not open for updates; open_index(path, write=True) takes them")
+        log = self._open()
         if len(update.ids):
-            self._log.append(number, update.record())
+            log.append(number, update.record())
 
     def forget(self, *, until: int) -> None:
-        if self._log is not None:
-            self._log.forget(until=until)
+        self._open().forget(until=until)
+
+    def check(self) -> None:
+        self._open()
+
+    def _open(self) -> Log:
+        if self._log is None:
+            raise UserError(f"{self.folder} is not open for updates; open_index(path, write=True) takes them")
+        return self._log
 
     def close(self) -> None:
-        self.writes = False
         if self._log is not None:
             self._log.close()
         if self._lock is not None:

@@ -297,8 +297,17 @@ class LiveIndex:
         with self._lock:
             view, about = self._view, self.made
             if journal is not None:
+                journal.check()
                 journal.begin(first=view.version + 1)
-        path = write_snapshot(target, view=view, about=about, plan=self.plan, metric=self.metric, model=self.model)
+        path = write_snapshot(
+            target,
+            view=view,
+            about=about,
+            plan=self.plan,
+            metric=self.metric,
+            model=self.model,
+            lineage=None if journal is None else journal.lineage,
+        )
         if journal is not None:
             with self._lock:
                 journal.forget(until=view.version)
@@ -318,7 +327,8 @@ class LiveIndex:
         """Makes the updates that came after the snapshot, and keeps those to come."""
         for update in journal.updates(after=self._view.version):
             self._make(update)
-        journal.begin(first=self._view.version + 1)
+        if journal.writes:
+            journal.begin(first=self._view.version + 1)
         self._journal = journal
 
     def _make(self, update: Update) -> None:

@@ -1,8 +1,9 @@
 """Updates since a snapshot, in the order they were made: a killed process loses none that it had acknowledged.
 
-A file `updates-<number>.log` begins with that update. A record is a header (mark, number, length, checksum of the body,
-checksum of the header) and a body, an Arrow stream. A record that is cut short at the end of the last file was never
-acknowledged and is dropped; anything else that does not fit is damage and is refused.
+A file `updates-<lineage>-<number>.log` begins with that update of an index of that lineage: an index that is built anew
+into the folder has another, so that it does not take these updates for its own. A record is a header (mark, number,
+length, checksum of the body, checksum of the header) and a body, an Arrow stream. A record that is cut short at the end
+of the last file was never acknowledged and is dropped; anything else that does not fit is damage and is refused.
 """
 
 import os
@@ -20,16 +21,15 @@ MARK = b"ADL1"
 BODY = struct.Struct("<4sQII")
 CHECK = struct.Struct("<I")
 HEADER = BODY.size + CHECK.size
-PATTERN = "updates-*.log"
 
 
 class Log:
     """Appends to the last file of `folder`. `sync` waits for the disk, so that a power cut loses nothing either."""
 
-    def __init__(self, folder: Path, *, first: int, sync: bool = False):
-        self._folder, self._sync = folder, sync
-        files = segments(folder)
-        path = files[-1] if files else _path(folder, first)
+    def __init__(self, folder: Path, *, lineage: str, first: int, sync: bool = False):
+        self._folder, self._lineage, self._sync = folder, lineage, sync
+        files = segments(folder, lineage=lineage)
+        path = files[-1] if files else _path(folder, lineage, first)
         whole = sum(len(raw) for _, raw in _records(path, last=True)) if files else 0
         self._file = path.open("ab", buffering=0)
         self._file.truncate(whole)
@@ -51,14 +51,14 @@ class Log:
 
     def rotate(self, *, first: int) -> None:
         """Update `first` and later ones go to a new file."""
-        path = _path(self._folder, first)
+        path = _path(self._folder, self._lineage, first)
         if path != Path(self._file.name):
             self._file.close()
             self._file = path.open("ab", buffering=0)
 
     def forget(self, *, until: int) -> None:
         """Removes files that hold nothing beyond update `until`."""
-        files = segments(self._folder)
+        files = segments(self._folder, lineage=self._lineage)
         for path, later in pairwise(files):
             if _first(later) <= until + 1:
                 path.unlink()
@@ -67,9 +67,9 @@ class Log:
         self._file.close()
 
 
-def replayed(folder: Path, *, after: int) -> Iterator[tuple[int, pa.Table]]:
+def replayed(folder: Path, *, lineage: str, after: int) -> Iterator[tuple[int, pa.Table]]:
     """Updates after number `after`, in order, without a gap."""
-    files, expected = segments(folder), after + 1
+    files, expected = segments(folder, lineage=lineage), after + 1
     for path in files:
         for number, raw in _records(path, last=path == files[-1]):
             if number < expected:
@@ -80,8 +80,13 @@ def replayed(folder: Path, *, after: int) -> Iterator[tuple[int, pa.Table]]:
             expected += 1
 
 
-def segments(folder: Path) -> list[Path]:
-    return sorted(folder.glob(PATTERN))
+def segments(folder: Path, *, lineage: str) -> list[Path]:
+    return sorted(folder.glob(f"updates-{lineage}-*.log"))
+
+
+def foreign(folder: Path, *, lineage: str) -> list[Path]:
+    """Logs of indexes that stood in the folder before."""
+    return [path for path in folder.glob("updates-*.log") if path.name.split("-")[1] != lineage]
 
 
 def _records(path: Path, *, last: bool) -> Iterator[tuple[int, bytes]]:
@@ -111,9 +116,9 @@ def _packed(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _path(folder: Path, first: int) -> Path:
-    return folder / f"updates-{first:020d}.log"
+def _path(folder: Path, lineage: str, first: int) -> Path:
+    return folder / f"updates-{lineage}-{first:020d}.log"
 
 
 def _first(path: Path) -> int:
-    return int(path.stem.removeprefix("updates-"))
+    return int(path.stem.split("-")[-1])

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data.errors import UserError
+from serve.files import Lock
 from serve.index import store
 from serve.index.devices import OnDevices
 from serve.index.exact import Exact
@@ -30,25 +31,30 @@ def open_index(
     merge_by_itself: bool = True,
 ) -> FixedIndex | LiveIndex:
     """Refuses a damaged folder, and vectors of another model version than `model`, whose scores would mean nothing."""
-    journal = Journal(path, write=True, sync=sync) if write and path.is_dir() else None
+    lock = Lock(path / store.LOCK) if write and path.is_dir() else None
     try:
         for _ in range(3):
             before = store.latest(path)
             try:
-                return _open(path, model=model, journal=journal, mesh=mesh, merge_by_itself=merge_by_itself)
+                return _open(path, model=model, lock=lock, sync=sync, mesh=mesh, merge_by_itself=merge_by_itself)
             except UserError:
                 # Another process has put the next version in place and removed what this one was reading.
                 if store.latest(path) == before:
                     raise
         raise UserError(f"{path} changes faster than it can be opened; try again")
     except BaseException:
-        if journal is not None:
-            journal.close()
+        if lock is not None:
+            lock.release()
         raise
 
 
+def is_live(path: Path) -> bool:
+    """Whether it may be opened with `write`. Damaged folders are refused."""
+    return bool(store.Version(path, model=None).about["kind"] == "live")
+
+
 def _open(
-    path: Path, *, model: str | None, journal: Journal | None, mesh: Mesh | None, merge_by_itself: bool
+    path: Path, *, model: str | None, lock: Lock | None, sync: bool, mesh: Mesh | None, merge_by_itself: bool
 ) -> FixedIndex | LiveIndex:
     version = store.Version(path, model=model)
     about, ids, engine = version.about, version.ids, version.engine()
@@ -57,7 +63,7 @@ def _open(
     if about["kind"] == "fixed":
         if mesh is not None and isinstance(engine, Exact):
             engine = OnDevices(engine.vectors, mesh=mesh, recall=about["settings"].get("recall", 1.0))
-        if journal is not None:
+        if lock is not None:
             raise UserError(f"{path} stays as it was built; build it with --engine live to change it")
         return FixedIndex(
             engine, ids=ids, attributes=attributes, metric=about["metric"], model=version.model, made=made
@@ -77,7 +83,7 @@ def _open(
     values = {name: column.decoded(np.arange(len(new_ids))) for name, column in new.columns.items()}
     update = Update(new_ids, _array(version, store.NEW_VECTORS), values)
     index.restore(version=about["version"], dead=_array(version, store.DEAD), new=update)
-    index.follow(journal or Journal(path, write=False))
+    index.follow(Journal(path, lineage=about["lineage"], lock=lock, sync=sync))
     return index
 
 

@@ -1,5 +1,6 @@
 """A view of a live index as a version on disk."""
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,17 @@ from serve.index.plan import Plan
 from serve.index.view import View
 
 
-def write_snapshot(target: Path, *, view: View, about: dict[str, Any], plan: Plan, metric: Metric, model: str) -> Path:
-    """What the view sees, whatever is updated meanwhile."""
+def write_snapshot(
+    target: Path,
+    *,
+    view: View,
+    about: dict[str, Any],
+    plan: Plan,
+    metric: Metric,
+    model: str,
+    lineage: str | None,
+) -> Path:
+    """What the view sees, whatever is updated meanwhile. `lineage`: of the folder's own index, whose lock is held."""
 
     def fill(work: Path) -> dict[str, Any]:
         base, rows = view.base, view.delta_rows()
@@ -31,6 +41,7 @@ def write_snapshot(target: Path, *, view: View, about: dict[str, Any], plan: Pla
             "metric": metric,
             "plan": {"engine": plan.engine, "recall": plan.recall, "threads": plan.threads},
             "version": view.version,
+            "lineage": lineage or secrets.token_hex(6),
         }
 
-    return store.publish(target, fill=fill, model=model)
+    return store.publish(target, fill=fill, model=model, held=lineage is not None)

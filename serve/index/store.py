@@ -8,7 +8,8 @@ folder/
     vectors.npy               or, of ScaNN, scann/ with the vectors, codes and tree
     manifest.json             checksums of all
     [dead.npy new_vectors.npy new_ids.npy new_attributes.parquet queries.npy]     of a live index
-  [updates-*.log lock]        of a live index: what came since
+  lock                        held by the process that writes
+  [updates-*.log]             of a live index: what came since
 A version is put in place whole and named by `latest` last. The one before it stays, for those that are opening it.
 """
 
@@ -23,10 +24,11 @@ import pyarrow.parquet as pq
 
 from data.errors import UserError
 from data.manifest import checksums, digest, read_json, verify, write_json, write_manifest
-from serve.files import settle, staged
+from serve.files import Lock, settle, staged
 from serve.index.attributes import Attributes
 from serve.index.base import Engine
 from serve.index.exact import Exact
+from serve.index.log import foreign
 from serve.index.scann_engine import ASSETS, FOLDER, Scann, open_scann
 from serve.versions import LATEST, point, resolve
 
@@ -38,12 +40,26 @@ DEAD, QUERIES = "dead.npy", "queries.npy"
 NEW_VECTORS, NEW_IDS, NEW_ATTRIBUTES = "new_vectors.npy", "new_ids.npy", "new_attributes.parquet"
 VERSION = re.compile(r"(\d{8})-[0-9a-f]{12}")
 KEPT = 2
+LOCK = "lock"
 
 Fill = Callable[[Path], dict[str, Any]]
 
 
-def publish(output: Path, *, fill: Fill, model: str) -> Path:
-    """Writes a version: `fill` puts files into a folder and returns what index.json says."""
+def publish(output: Path, *, fill: Fill, model: str, held: bool = False) -> Path:
+    """Writes a version: `fill` puts files into a folder and returns what index.json says.
+
+    `held`: the caller has the folder's lock. Else it is taken, so that no index is put in place of one that is written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lock = None if held else Lock(output / LOCK)
+    try:
+        return _publish(output, fill=fill, model=model)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _publish(output: Path, *, fill: Fill, model: str) -> Path:
     with staged(output) as work:
         about = {"format": FORMAT, "model": model, **fill(work)}
         write_json(work / ABOUT, about)
@@ -52,6 +68,8 @@ def publish(output: Path, *, fill: Fill, model: str) -> Path:
         write_manifest(work, version=name, model=model)
         settle(work, output / name)
     point(output, name=name)
+    for path in foreign(output, lineage=about.get("lineage", "")):
+        path.unlink()
     for old in sorted(name for name in _names(output) if VERSION.fullmatch(name))[:-KEPT]:
         shutil.rmtree(output / old)
     return output / name
