@@ -62,6 +62,8 @@ class Cluster:
     def connected(self) -> Iterator[Any]:
         """Ray, for `map` within the block; a program that computes enters before, since Ray forks as it starts."""
         ray = _ray()
+        if self.address is not None:
+            _probe(self.address)
         if ray.is_initialized():
             yield ray
             return
@@ -71,7 +73,6 @@ class Cluster:
             cpus = max(self.workers or 0, os.cpu_count() or 1)
             ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
         else:
-            _probe(self.address)
             try:
                 ray.init(address=self.address, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as error:

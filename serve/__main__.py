@@ -7,9 +7,10 @@ from pathlib import Path
 
 from data.cluster import add_engine, chosen_engine
 from data.errors import UserError
-from serve import cli_features, cli_index, cli_rank, cli_up
+from serve import cli_features, cli_index, cli_neighbours, cli_rank, cli_up
 from serve.arguments import add_step, positive, share, words
 
+PLATFORMS = ("cpu", "cuda", "tpu")
 EPILOG = """examples:
   python -m serve export runs/din                           runs/din/export/<version>, for cpu, cuda and tpu
   python -m serve calibrate runs/din                        runs/din/calibration.json, with a reliability plot beside
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     _embed(commands.add_parser("embed", help="write the vectors of a source"))
     cli_index.add(commands)
     cli_features.add(commands)
+    cli_neighbours.add(commands)
     cli_rank.add(commands)
     cli_up.add(commands)
     return top
@@ -59,15 +61,23 @@ def parser() -> argparse.ArgumentParser:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", type=Path)
-    parser.add_argument("--output", type=Path, help="folder of versions (default: WORKDIR/export)")
+    parser.add_argument(
+        "--output", type=Path, help="folder of versions (default: WORKDIR/export, or WORKDIR/export-FORMAT)"
+    )
     add_step(parser)
-    parser.add_argument("--platforms", type=words, default=("cpu", "cuda", "tpu"), metavar="cpu,cuda,tpu")
+    parser.add_argument("--platforms", type=words, default=PLATFORMS, metavar="cpu,cuda,tpu")
     parser.add_argument("--calibration", type=Path, help="what calibrate wrote; the artefact applies it")
     parser.add_argument(
         "--request", action="store_true", help="add a program for one user and many candidates, the user's part once"
     )
     parser.add_argument(
         "--vectors", type=words, help="export these outputs as one vector, such as query: what a funnel searches by"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("stablehlo", "onnx", "savedmodel"),
+        default="stablehlo",
+        help="for another runtime, see docs/export.md (default: %(default)s, for jax)",
     )
     parser.set_defaults(run=run_export)
 
@@ -146,6 +156,9 @@ def _embed(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(args: argparse.Namespace) -> None:
+    if args.format != "stablehlo":
+        _export_elsewhere(args)
+        return
     from serve.export import export, export_vectors
 
     if args.vectors:
@@ -165,6 +178,23 @@ def run_export(args: argparse.Namespace) -> None:
         request=args.request,
     )
     print(f"exported {path} for {', '.join(args.platforms)}")
+
+
+def _export_elsewhere(args: argparse.Namespace) -> None:
+    if args.request or args.vectors or args.platforms != PLATFORMS:
+        raise UserError(
+            f"--request, --vectors and --platforms are of artefacts for jax; leave them or --format {args.format} out"
+        )
+    from serve.targets.base import export_target, target_of
+
+    done = export_target(
+        args.workdir,
+        target=target_of(args.format),
+        output=args.output,
+        step=args.step,
+        calibration=args.calibration,
+    )
+    print(f"exported {done.path}; its outputs are within {done.error:.0e} of the model's")
 
 
 def run_calibrate(args: argparse.Namespace) -> None:

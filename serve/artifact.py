@@ -45,6 +45,8 @@ class Artifact:
         if self.signature.get("format") != FORMAT:
             found = self.signature.get("format")
             raise UserError(f"{path} has format {found}, this version reads {FORMAT}; export again")
+        if "target" in self.signature:
+            raise UserError(f"{path} is for another runtime ({self.signature['target']}); export without --format")
         self.version: str = manifest["version"]
         self.inputs = spec_from_json(self.signature["inputs"])
         self.outputs = spec_from_json(self.signature["outputs"])

@@ -1,6 +1,8 @@
 """Rows of positions in blocks of one size, for computations that would not fit in memory, or in a cache, at once."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,9 +16,24 @@ POSITIONS_ELSEWHERE = 1 << 19
 FEWEST_ROWS, MOST_ROWS = 8, 32
 """Rows of a block of an exported program, which pads small batches to a whole one."""
 
+_ONE: contextvars.ContextVar[bool] = contextvars.ContextVar("one_block", default=False)
+
 Block = dict[str, jax.Array]
 Compute = Callable[[Block, jax.Array], Any]
 """(history, mask, target and scores of a block; its number) -> arrays."""
+
+
+@contextlib.contextmanager
+def one_block() -> Iterator[None]:
+    """What is traced within has no loop over blocks, for formats that cannot say one of any number of rows.
+
+    Its memory grows with the batch.
+    """
+    token = _ONE.set(True)
+    try:
+        yield
+    finally:
+        _ONE.reset(token)
 
 
 class Blocks:
@@ -36,7 +53,9 @@ class Blocks:
         self.rows, (users, self.length) = target.shape[0], mask.shape
         limit = POSITIONS if jax.default_backend() == "cpu" else POSITIONS_ELSEWHERE
         self.stretches, self.stretch = _divide(self.length, limit=limit)
-        if isinstance(self.rows, int):
+        if _ONE.get():
+            self.stretches, self.stretch, self.groups, self.group = 1, self.length, 1, self.rows
+        elif isinstance(self.rows, int):
             self.groups, self.group = _divide(self.rows, limit=max(1, limit // self.stretch))
         else:  # an exported program takes any number of rows
             self.group = min(max(limit // self.stretch, FEWEST_ROWS), MOST_ROWS)
