@@ -16,7 +16,7 @@ import chz
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.layers.dropout import Dropout
@@ -65,30 +65,49 @@ class AdaRetrievalModel(Model):
         self.users = UserAdapter(dim, **options) if config.adapters in ("both", "users") else None
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        name = self.config.backbone.history
+        config, name = self.config, self.config.backbone.history
         past = self.backbone.item(batch[name]) * self.backbone.scale
         table = self.backbone.item.rows()
-        row = jnp.arange(past.shape[0])[:, None]
-        taken = jnp.broadcast_to((jnp.arange(table.shape[0]) < FIRST)[None], (past.shape[0], table.shape[0]))
-        taken = taken.at[row, jnp.where(valid(batch, name), batch[name], 0)].set(True)
-        asked, users, lists, scores, found = [], [], [], [], []
-        for _ in range(self.config.rounds):
-            x = self.items(past, lists=lists, rngs=rngs) if self.items is not None and lists else past
-            _, last = self.backbone.encode(x, batch=batch, rngs=rngs)
-            user = self.users(last, before=asked, rngs=rngs) if self.users is not None and asked else last
+        rows, dim = past.shape[0], past.shape[2]
+        row = jnp.arange(rows)[:, None]
+        hidden = jnp.broadcast_to((jnp.arange(table.shape[0]) < FIRST)[None], (rows, table.shape[0]))
+        hidden = hidden.at[row, jnp.where(valid(batch, name), batch[name], 0)].set(True)
+
+        def one(before, now):
+            hidden, shown, asked = before
+            t, key = now
+            drawn = None if rngs is None else nnx.Rngs(dropout=key)
+            x = past
+            if self.items is not None:
+                adapted = self.items(past, shown=shown, count=t * config.per_round, rngs=drawn)
+                x = jnp.where(t > 0, adapted.astype(past.dtype), past)
+            _, last = self.backbone.encode(x, batch=batch, rngs=drawn)
+            user = last
+            if self.users is not None:
+                user = jnp.where(t > 0, self.users(last, asked=asked, count=t, rngs=drawn).astype(last.dtype), last)
             logits = jax.lax.stop_gradient(user @ table.T)
-            score, item = jax.lax.top_k(jnp.where(taken, HIDDEN, logits), self.config.per_round)
-            taken = taken.at[row, item].set(True)
-            lists.append(self.backbone.item(item) * self.backbone.scale)
-            asked.append(last)
-            users.append(user)
-            scores.append(score)
-            found.append(item)
+            score, item = jax.lax.top_k(jnp.where(hidden, HIDDEN, logits), config.per_round)
+            found = self.backbone.item(item) * self.backbone.scale
+            if self.items is not None:
+                found = self.items.filtered(found, rngs=drawn).astype(shown.dtype)
+            shown = jax.lax.dynamic_update_slice_in_dim(shown, found, t * config.per_round, axis=1)
+            asked = jax.lax.dynamic_update_slice_in_dim(asked, last[:, None], t, axis=1)
+            return (hidden.at[row, item].set(True), shown, asked), (user, item, score)
+
+        start = (
+            hidden,
+            jnp.zeros((rows, config.rounds * config.per_round, dim), past.dtype),
+            jnp.zeros((rows, config.rounds, dim), past.dtype),
+        )
+        # One program for all rounds: they differ in what stands before them, not in what they do.
+        key = jax.random.key(0) if rngs is None else rngs.dropout()
+        _, found = jax.lax.scan(one, start, (jnp.arange(config.rounds), jax.random.split(key, config.rounds)))
+        users, items, scores = (jnp.swapaxes(a, 0, 1) for a in found)
         return {
-            "users": jnp.stack(users, axis=1),
+            "users": users,
             "items": table,
-            "item": jnp.concatenate(found, axis=1),
-            "score": jnp.concatenate(scores, axis=1),
+            "item": items.reshape(rows, -1),
+            "score": scores.reshape(rows, -1),
         }
 
 
@@ -102,10 +121,17 @@ class ItemAdapter(nnx.Module):
         self.dropout = Dropout(dropout)
 
     def __call__(
-        self, past: Float[Array, "b t d"], *, lists: list[Float[Array, "b k d"]], rngs: nnx.Rngs | None = None
+        self,
+        past: Float[Array, "b t d"],
+        *,
+        shown: Float[Array, "b s d"],
+        count: Int[Array, ""],
+        rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "b t d"]:
-        shown = jnp.concatenate([self.filtered(x, rngs=rngs) for x in lists], axis=1)
-        weights = jax.nn.softmax(jnp.einsum("btd,bsd->bts", past, shown) / math.sqrt(past.shape[-1]))
+        """`shown` holds the filtered lists of earlier rounds, `count` vectors in all."""
+        there = (jnp.arange(shown.shape[1]) < count)[None, None]
+        logits = jnp.einsum("btd,bsd->bts", past, shown) / math.sqrt(past.shape[-1])
+        weights = jax.nn.softmax(jnp.where(there, logits, HIDDEN))
         return self.norm(past + self.dropout(jnp.einsum("bts,bsd->btd", weights, shown), rngs=rngs))
 
     def filtered(self, x: Float[Array, "b k d"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b k d"]:
@@ -126,9 +152,15 @@ class UserAdapter(nnx.Module):
         self.dropout = Dropout(dropout)
 
     def __call__(
-        self, user: Float[Array, "b d"], *, before: list[Float[Array, "b d"]], rngs: nnx.Rngs | None = None
+        self,
+        user: Float[Array, "b d"],
+        *,
+        asked: Float[Array, "b r d"],
+        count: Int[Array, ""],
+        rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "b d"]:
-        asked = jnp.stack(before, axis=1)
-        _, state = self.gru(asked, mask=jnp.ones(asked.shape[:2], bool))
+        """`asked` holds the user vectors of the `count` rounds before."""
+        before = jnp.broadcast_to((jnp.arange(asked.shape[1]) < count)[None], asked.shape[:2])
+        _, state = self.gru(asked, mask=before)
         added = self.narrow(jax.nn.relu(self.wide(jnp.concatenate([user, state], axis=-1))))
         return self.norm(user + self.dropout(added, rngs=rngs))
