@@ -3,7 +3,7 @@
 python -m tests.benchmarks.export_targets                            all configs; again: only those not in the JSON yet
 python -m tests.benchmarks.export_targets --only dnn_mall,din_mall   these, anew
 python -m tests.benchmarks.export_targets --tensorflow PYTHON        SavedModel too; an interpreter with TensorFlow
-python -m tests.benchmarks.export_targets --table                    prints the table of what the JSON holds
+python -m tests.benchmarks.export_targets --table --page docs/export.md    writes what the JSON holds into the page
 
 Configs on the tiny mall, as the contract tests shrink them, with the weights they begin with: operations and their
 precision do not hang on either. Configs of real data need ADLOOM_DATA and are named where it is not set.
@@ -22,6 +22,7 @@ from typing import Any
 
 RESULTS = Path(__file__).with_suffix(".json")
 TARGETS = ("stablehlo", "onnx", "savedmodel")
+BEGIN, END = "<!-- table -->", "<!-- /table -->"
 LONGEST = 1800
 """Seconds that one config may take."""
 
@@ -119,12 +120,22 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*lines, "", *(f"{i}. {note}" for i, note in enumerate(notes, 1))])
 
 
+def with_table(page: str, found: dict[str, dict[str, Any]]) -> str:
+    """The page with this table between its marks."""
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end:
+        raise SystemExit(f"the page has no marks {BEGIN} and {END}")
+    return f"{head}{begin}\n{table(found)}\n{end}{tail}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=lambda text: text.split(","), help="names of configs or stages, measured anew")
     parser.add_argument("--targets", type=lambda text: text.split(","), default=None)
     parser.add_argument("--tensorflow", metavar="PYTHON", help="interpreter that has TensorFlow beside our packages")
-    parser.add_argument("--table", action="store_true", help="print the table and measure nothing")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--page", type=Path, help="Markdown file into which to write the table, between its marks")
     args = parser.parse_args()
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"benchmark": "export_targets", "configs": {}}
     found = stored["configs"]
@@ -142,6 +153,8 @@ def main() -> None:
                     print(name, results, file=sys.stderr, flush=True)
                     RESULTS.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
     print(table(found))
+    if args.page:
+        args.page.write_text(with_table(args.page.read_text(), found))
 
 
 if __name__ == "__main__":

@@ -27,11 +27,10 @@ BATCHES = 4
 Timed = dict[str, float]
 
 
-class Zoo:
-    """The peer's process, which answers one request a line."""
+class Peer:
+    """The peer's process, started by `words`, which answers one request a line."""
 
-    def __init__(self, python: str, *, models: Path, threads: int):
-        words = [python, str(Path(__file__).with_name("peer_zoo.py")), str(models.resolve())]
+    def __init__(self, *words: str, threads: int):
         env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.about = self.ask("about", threads=threads)
@@ -111,7 +110,9 @@ def timed(run: Callable[[int], Any], steps: int) -> Timed:
     return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
 
-def in_turns(ours: Callable[[int], Timed], theirs: Callable[[int], Timed], *, rows: int, args) -> dict[str, Any]:
+def in_turns(
+    ours: Callable[[int], Timed], theirs: Callable[[int], Timed], *, rows: int, args, peer: str = "zoo"
+) -> dict[str, Any]:
     """Rates of both and their ratio, after a warm-up that also tells how many steps a round holds."""
     ours(1), theirs(1)
     steps = [max(1, min(200, round(args.seconds / side(1)["wall"]))) for side in (ours, theirs)]
@@ -122,14 +123,14 @@ def in_turns(ours: Callable[[int], Timed], theirs: Callable[[int], Timed], *, ro
         ratios = sorted(o / t for o, t in pairs)
         out[clock] = {
             "ours_rows_per_s": round(statistics.median(o for o, _ in pairs)),
-            "zoo_rows_per_s": round(statistics.median(t for _, t in pairs)),
+            f"{peer}_rows_per_s": round(statistics.median(t for _, t in pairs)),
             "ratio": round(statistics.median(ratios), 2),
             "ratio_low_high": [round(ratios[0], 2), round(ratios[-1], 2)],
         }
     return out | {"steps_a_round": steps}
 
 
-def compare(case, *, zoo: Zoo, work: Path, args) -> dict[str, Any]:
+def compare(case, *, zoo: Peer, work: Path, args) -> dict[str, Any]:
     data = case.rows(BATCHES * case.batch)
     shaped = {name: column.reshape(BATCHES, case.batch, *column.shape[1:]) for name, column in data.items()}
     np.savez(work / "batches.npz", **shaped)
@@ -148,7 +149,7 @@ def compare(case, *, zoo: Zoo, work: Path, args) -> dict[str, Any]:
     return result
 
 
-def with_input(ours: Ours, case, *, zoo: Zoo, work: Path, args) -> dict[str, Any]:
+def with_input(ours: Ours, case, *, zoo: Peer, work: Path, args) -> dict[str, Any]:
     """The same from files: Parquet through our loader, the zoo's npz through its own."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -193,7 +194,8 @@ def main() -> None:
 
     from tests.benchmarks.peer_cases import CASES
 
-    zoo = Zoo(args.peer, models=args.zoo, threads=args.threads)
+    script = str(Path(__file__).with_name("peer_zoo.py"))
+    zoo = Peer(args.peer, script, str(args.zoo.resolve()), threads=args.threads)
     out: dict[str, Any] = {"benchmark": "peers", "machine": platform.processor() or platform.machine(), **zoo.about}
     out |= {"load_average": round(os.getloadavg()[0], 1), "cases": {}}
     with tempfile.TemporaryDirectory() as work:

@@ -22,8 +22,8 @@ from data.mall.vectors import read_vectors
 from data.vector_shards import read_shard
 from data.vectors import read
 from serve import embed_folder as module
-from serve.commands import index_vectors
 from serve.forward import Forward
+from serve.index.command import index_vectors
 from serve.index.open import open_index
 from serve.inputs import ParquetInput
 
@@ -248,7 +248,8 @@ def test_ids_may_be_strings_and_files_a_glob(tmp_path, submitted):
 def test_index_and_click_towers_read_the_folder(tmp_path):
     rows = items(40, start=2)
     run(save(rows, tmp_path / "x.parquet"), tmp_path / "v")
-    assert index_vectors(tmp_path / "v", output=tmp_path / "i", metric="dot") == {"rows": 40, "dim": 5}
+    done = index_vectors(tmp_path / "v", output=tmp_path / "i", metric="dot")
+    assert done == {"rows": 40, "dim": 5, "engine": "exact", "why": "asked for"}
     assert open_index(tmp_path / "i", model="m1").ids.tolist() == [r["item"] for r in rows]
     by_id = read_vectors(str(tmp_path / "v"), rows=42)
     np.testing.assert_allclose(by_id[2:], [expected(r) for r in rows], atol=1e-5)
