@@ -41,7 +41,7 @@ COUNTS = (SAMPLE_ROWS, 1, 5)
 
 
 class Target(Protocol):
-    """One runtime."""
+    """One runtime; made where its packages are installed."""
 
     name: str
     packages: tuple[str, ...]

@@ -28,10 +28,13 @@ class Onnx:
     name = "onnx"
     packages: tuple[str, ...] = ("jax2onnx", "onnx", "onnxruntime")
 
+    def __init__(self) -> None:
+        self._packages = _packages()
+
     def write(
         self, folder: Path, *, function: Function, weights: Mapping[str, np.ndarray], inputs: Inputs, outputs: Inputs
     ) -> dict[str, Any]:
-        jax2onnx, onnx, _ = _packages()
+        jax2onnx, onnx, _ = self._packages
         names, given = sorted(inputs), sorted(outputs)
         # An output may bear the name of an input, as a tower's vector does that of its item; tensors may not.
         tensors = {n: n if n not in inputs else f"output/{n}" for n in given}
@@ -61,7 +64,7 @@ class Onnx:
         }
 
     def run(self, folder: Path, *, about: Mapping[str, Any], batches: Sequence[Rows]) -> list[dict[str, np.ndarray]]:
-        _, _, runtime = _packages()
+        _, _, runtime = self._packages
         names = about["tensors"]["outputs"]
         try:
             session = runtime.InferenceSession(str(folder / MODEL), providers=["CPUExecutionProvider"])

@@ -24,10 +24,13 @@ class SavedModel:
     name = "savedmodel"
     packages: tuple[str, ...] = ("tensorflow", "tensorflow-cpu")
 
+    def __init__(self) -> None:
+        self._packages = _packages()
+
     def write(
         self, folder: Path, *, function: Function, weights: Mapping[str, np.ndarray], inputs: Inputs, outputs: Inputs
     ) -> dict[str, Any]:
-        tf, jax2tf = _packages()
+        tf, jax2tf = self._packages
         names = {n: _argument(n) for n in inputs}
         order = sorted(weights)
         shapes = {n: "(b, " + "".join(f"{size}, " for size in shape) + ")" for n, (shape, _) in inputs.items()}
@@ -64,7 +67,7 @@ class SavedModel:
         }
 
     def run(self, folder: Path, *, about: Mapping[str, Any], batches: Sequence[Rows]) -> list[dict[str, np.ndarray]]:
-        tf, _ = _packages()
+        tf, _ = self._packages
         loaded = tf.saved_model.load(str(folder / FOLDER))
         call, tensors = loaded.signatures["serving_default"], about["tensors"]
         found = [call(**{tensors["inputs"][n]: tf.constant(a) for n, a in batch.items()}) for batch in batches]

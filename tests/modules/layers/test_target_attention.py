@@ -87,6 +87,25 @@ def test_blocks_change_nothing(tower, positions, kept, monkeypatch):
         assert_same(run(in_blocks, attention(TOWERS[tower]), *arrays(), train=train), wanted)
 
 
+def test_one_block_has_no_loop_and_changes_nothing(monkeypatch):
+    monkeypatch.setattr(position_blocks, "POSITIONS", 20)
+    made = attention(DICE)
+    history, target, mask = arrays()
+
+    def compiled():
+        """Anew at each call, since a trace is kept by its function."""
+        return jax.jit(lambda h: made.weights(h, target=target, mask=mask)).trace(history)
+
+    wanted = compiled()
+    with position_blocks.one_block():
+        found = compiled()
+    assert "scan" in str(wanted.jaxpr)
+    assert "scan" not in str(found.jaxpr)
+    assert "scan" in str(compiled().jaxpr), "blocks are one beyond the export"
+    a, b = (traced.lower().compile()(history) for traced in (found, wanted))
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(("positions", "kept"), [(20, 1), (4, 1), (4, 0)])
 def test_a_request_shares_its_history(positions, kept, monkeypatch):
     monkeypatch.setattr(position_blocks, "POSITIONS", positions)

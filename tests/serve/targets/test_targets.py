@@ -1,5 +1,7 @@
 """Exports for other runtimes: what is written computes what the model computes, or nothing is written."""
 
+import json
+import re
 import sys
 
 import chz
@@ -22,6 +24,7 @@ from serve.targets import onnx as module
 from serve.targets.base import write_target
 from serve.targets.onnx import Onnx
 from serve.trained import Trained
+from tests.benchmarks import export_targets
 from tests.serve.test_workdir import EXPERIMENT, TEST
 from train.loop import train
 
@@ -42,13 +45,17 @@ def folder(workdir):
     return workdir / "export-onnx" / (workdir / "export-onnx" / "latest").read_text().strip()
 
 
+@pytest.fixture(scope="module")
+def trained(workdir):
+    return Trained(workdir)
+
+
 def session(folder):
     return onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
 
 
-def test_the_runtime_scores_real_rows_as_the_model(workdir, folder):
+def test_the_runtime_scores_real_rows_as_the_model(trained, folder):
     rows = TEST.make().take(np.arange(37))
-    trained = Trained(workdir)
     batch = {name: rows[name] for name in trained.inputs()}
     signature = read_json(folder / "signature.json")
     fed = {spec["tensor"]: batch[name].astype(spec["dtype"]) for name, spec in signature["inputs"].items()}
@@ -59,7 +66,7 @@ def test_the_runtime_scores_real_rows_as_the_model(workdir, folder):
     np.testing.assert_allclose(score, wanted, atol=1e-5)
 
 
-def test_the_folder_says_what_it_takes_and_how_near_it_is(workdir, folder):
+def test_the_folder_says_what_it_takes_and_how_near_it_is(trained, folder):
     signature = read_json(folder / "signature.json")
     assert (signature["target"], signature["program"], signature["step"]) == ("onnx", "model.onnx", 6)
     assert signature["model"] == "modules.behavior.din:DIN"
@@ -68,10 +75,29 @@ def test_the_folder_says_what_it_takes_and_how_near_it_is(workdir, folder):
     graph = onnx.load(folder / "model.onnx").graph
     taken = {i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
     assert taken == {spec["tensor"]: spec["shape"] for spec in signature["inputs"].values()}
-    assert signature["inputs"]["item"]["rows"] == Trained(workdir).features["item"].rows
+    assert signature["inputs"]["item"]["rows"] == trained.features["item"].rows
     stored = load_file(folder / "selfcheck.safetensors")
     fed = {n.removeprefix("input/"): a for n, a in stored.items() if n.startswith("input/")}
     np.testing.assert_allclose(session(folder).run(["score"], fed)[0], stored["output/score"], atol=1e-5)
+
+
+def page(root, runtime):
+    """The page's program for this runtime."""
+    blocks = re.findall(r"```python\n(.*?)```", (root / "docs" / "export.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if f"import {runtime}" in block)
+
+
+def test_the_page_runs_and_its_table_is_what_was_measured(root, folder, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "din").mkdir(parents=True)
+    (tmp_path / "runs" / "din" / "export-onnx").symlink_to(folder.parent)
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(page(root, "onnxruntime"), found)
+    stored = load_file(folder / "selfcheck.safetensors")
+    np.testing.assert_allclose(found["scores"]["score"], stored["output/score"], atol=1e-5)
+    text = (root / "docs" / "export.md").read_text()
+    measured = json.loads((root / "tests" / "benchmarks" / "export_targets.json").read_text())["configs"]
+    assert export_targets.with_table(text, measured) == text, "python -m tests.benchmarks.export_targets --table --page"
 
 
 def test_the_console_stays_clean(workdir, tmp_path, capfd):
@@ -154,15 +180,13 @@ class Wrong:
         (lambda s: np.resize(s, 16), r"gives output 'score' the shape \(16,\), the model \(1,\)"),
     ],
 )
-def test_another_result_is_refused_and_leaves_nothing(workdir, tmp_path, change, line):
-    trained = Trained(workdir)
+def test_another_result_is_refused_and_leaves_nothing(trained, tmp_path, change, line):
     with pytest.raises(UserError, match=line):
         write_target(trained, target=Wrong(trained, change), output=tmp_path / "out", step=6)
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_difference_within_the_tolerance_is_reported(workdir, tmp_path):
-    trained = Trained(workdir)
+def test_a_difference_within_the_tolerance_is_reported(trained, tmp_path):
     done = write_target(trained, target=Wrong(trained, lambda s: s + np.float32(8e-6)), output=tmp_path, step=6)
     assert 4e-6 < done.error <= base.TOLERANCE
     assert read_json(done.path / "signature.json")["parity"]["error"] == done.error
@@ -183,22 +207,27 @@ def test_unknown_formats_and_mixed_options_are_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("format", "package", "extra"), [("onnx", "onnxruntime", "onnx"), ("savedmodel", "tensorflow", "tf")]
 )
-def test_without_the_extra_its_name_is_told(workdir, tmp_path, capsys, monkeypatch, format, package, extra):
+def test_without_the_extra_its_name_is_told(tmp_path, capsys, monkeypatch, format, package, extra):
     monkeypatch.setitem(sys.modules, package, None)
-    assert main(["export", str(workdir), "--format", format, "--output", str(tmp_path)]) == 2
+    assert main(["export", str(tmp_path), "--format", format]) == 2
     assert f"needs {package}, which is not installed; pip install 'adloom[{extra}]'" in capsys.readouterr().err
 
 
-def test_a_savedmodel_computes_what_the_model_computes(workdir, tmp_path):
+def test_a_savedmodel_computes_what_the_model_computes(root, workdir, trained, tmp_path, monkeypatch):
     tf = pytest.importorskip("tensorflow", reason="TensorFlow, the extra tf, is not installed")
-    assert main(["export", str(workdir), "--format", "savedmodel", "--output", str(tmp_path)]) == 0
-    folder = tmp_path / (tmp_path / "latest").read_text().strip()
+    output = tmp_path / "runs" / "din" / "export-savedmodel"
+    assert main(["export", str(workdir), "--format", "savedmodel", "--output", str(output)]) == 0
+    folder = output / (output / "latest").read_text().strip()
     signature = read_json(folder / "signature.json")
     call = tf.saved_model.load(str(folder / savedmodel.FOLDER)).signatures["serving_default"]
-    trained = Trained(workdir)
     rows = TEST.make().take(np.arange(37))
     batch = {name: rows[name] for name in trained.inputs()}
     found = call(**{spec["tensor"]: tf.constant(batch[n]) for n, spec in signature["inputs"].items()})
     wanted = trained.forward(max_batch=64)(batch)["score"]
     np.testing.assert_allclose(found[signature["outputs"]["score"]["tensor"]].numpy(), wanted, atol=1e-5)
     assert signature["inputs"]["history/length"]["tensor"] == "history_length"
+    monkeypatch.chdir(tmp_path)
+    page_found = {}
+    exec(page(root, "tensorflow"), page_found)
+    stored = load_file(folder / "selfcheck.safetensors")
+    np.testing.assert_allclose(page_found["scores"]["score"], stored["output/score"], atol=1e-5)
