@@ -25,12 +25,19 @@ from train.optim import Optimizer
 from train.retrieve_every import RetrieveEvery
 from train.tasks.contrastive import Contrastive
 
+FOLDER = "$ADLOOM_DATA/fashion"
+
 
 def get_config() -> Experiment:
-    folder = "$ADLOOM_DATA/fashion"
-    everything = PackedClasses(path=folder, split="all")
+    return experiment()
+
+
+def experiment(*, tokenizer: str | None = None, vectors: str | None = None) -> Experiment:
+    """With the tokenizer, or the vectors of titles, of a published encoder."""
+    shared = {"path": FOLDER, "tokenizer": tokenizer, "vectors": vectors}
+    everything = PackedClasses(**shared, split="all")
     valid = Retrieve(
-        source=PackedImages(path=folder, split="val"),
+        source=PackedImages(**shared, split="val"),
         target="product",
         key="product",
         metrics=(Recall(ks=(1, 10)), MedianRank()),
@@ -39,13 +46,13 @@ def get_config() -> Experiment:
     return Experiment(
         model=ImageText(vision=ConvNet()),
         task=Contrastive(label="product"),
-        source=PackedImages(path=folder),
+        source=PackedImages(**shared),
         loader=Loader(batch_size=256),
         optimizer=Optimizer(algorithm="adamw", lr=1e-3, warmup_steps=30, lr_schedule="cosine", weight_decay=0.01),
         evals={
             "valid": valid,
             "kagl": RetrieveEvery(
-                source=PackedClasses(path=folder, split="val", most=2000),
+                source=PackedClasses(**shared, split="val", most=2000),
                 corpus=everything,
                 target="product",
                 key="product",
@@ -53,10 +60,10 @@ def get_config() -> Experiment:
             ),
             "names": ClassNames(
                 source=everything,
-                prompts={name: PackedPrompts(path=folder, of=name) for name in everything.classes},
+                prompts={name: PackedPrompts(path=FOLDER, tokenizer=tokenizer, of=name) for name in everything.classes},
                 blend=0.1,
             ),
-            "neighbours": ContactSheet(source=PackedClasses(path=folder, split="val"), key="product"),
+            "neighbours": ContactSheet(source=PackedClasses(**shared, split="val"), key="product"),
         },
         steps=1500,
     )

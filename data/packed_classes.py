@@ -7,8 +7,9 @@ import pyarrow as pa
 from data.encode import encode
 from data.errors import UserError
 from data.features import Features, Label, Text
-from data.packed_images import ATTRIBUTES, TITLE, PackedImages
-from data.sources import InMemory, Source
+from data.packed_images import ATTRIBUTES, PackedImages
+from data.sources import InMemory, Rows, Source
+from data.vocabulary import Vocabularies
 
 NOTHING = ("", "NA")
 """Values that say that a listing does not say."""
@@ -46,12 +47,34 @@ class PackedPrompts(PackedImages):
         items = self._listings()
         names = values(items, self.of)
         vocabularies = self._vocabularies(items)
-        size = vocabularies.tokenizer(TITLE).get_vocab_size()
-        title = Text(name="title", tokens=size, length=self.length, tokenizer=TITLE, role="item")
-        features = Features(all=(title, Label(name=self.of, type="class")))
         table = pa.table({"title": names, self.of: np.arange(len(names))})
-        told = encode(table, features=features, vocabularies=vocabularies, file=self.path)
-        return InMemory(told.rows, features=features)
+        return _texts(table, title=self._title(vocabularies), label=self.of, vocabularies=vocabularies)
+
+
+@chz.chz
+class PackedTitles(PackedImages):
+    """A row per product: its title, without any picture, for an encoder of texts."""
+
+    def make(self) -> Source:
+        items = self._listings()
+        vocabularies = self._vocabularies(items)
+        _, first = np.unique(items["product"].to_numpy(), return_index=True)
+        table = items.select(["title", "product"]).take(pa.array(first)).combine_chunks()
+        return _texts(table, title=self._title(vocabularies), label="product", vocabularies=vocabularies)
+
+
+def _texts(table: pa.Table, *, title: Text, label: str, vocabularies: Vocabularies) -> "Texts":
+    features = Features(all=(title, Label(name=label, type="class")))
+    told = encode(table, features=features, vocabularies=vocabularies, file="titles")
+    return Texts(told.rows, features=features, vocabularies=vocabularies)
+
+
+class Texts(InMemory):
+    """Rows in memory with the tokenizer that a model carries along."""
+
+    def __init__(self, columns: Rows, *, features: Features, vocabularies: Vocabularies):
+        super().__init__(columns, features=features)
+        self.vocabularies = vocabularies
 
 
 def values(items: pa.Table, name: str) -> list[str]:

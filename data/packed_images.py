@@ -18,20 +18,22 @@ from data.building.read import Manual
 from data.building.texts import Texts
 from data.encode import encode
 from data.errors import UserError
-from data.features import Features, Image, Label, Text
+from data.features import Dense, Feature, Features, Image, Label, Text
 from data.hashing import hash_column
 from data.images import decode
 from data.mapped import default_cache
 from data.paths import expand
 from data.rejects import report
 from data.sources import Rows, Source, SourceConfig
-from data.tokenizer import save
+from data.tokenizer import load, save
+from data.vectors import read
 from data.vocabulary import Vocabularies
 
 HOME = "https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-small, packed by your own script"
 ATTRIBUTES = ("gender", "masterCategory", "subCategory", "articleType", "baseColour", "season", "year", "usage")
 BYTES = "images.bin"
 TITLE = "title.json"
+VECTOR = "title_vector"
 
 
 def listings(manual: Manual) -> pa.Table:
@@ -66,13 +68,21 @@ def pictures(path: Path, items: pa.Table) -> pa.Array:
 
 @chz.chz
 class PackedImages(SourceConfig):
-    """Picture and title of each listing. The tokenizer is learnt from the training titles, once, into the cache."""
+    """Picture and title of each listing.
+
+    The tokenizer is learnt from the training titles, once, into the cache, or is the one that came with weights. With
+    `vectors`, which an encoder that stays as it is made beforehand, a listing also has its title's as "title_vector".
+    """
 
     path: str = chz.field(doc="folder with images.bin, images.idx.tsv, items.tsv, split.tsv; may begin with $NAME")
     split: Literal["train", "val", "all"] = "train"
     height: int = 80
     width: int = 60
-    tokens: int = chz.field(default=4000, doc="size of the tokenizer")
+    tokens: int = chz.field(default=4000, doc="size of the tokenizer that is learnt")
+    tokenizer: str | None = chz.field(
+        default=None, doc="tokenizer.json or vocab.txt of published weights; may begin with $NAME; None: learnt"
+    )
+    vectors: str | None = chz.field(default=None, doc="vectors of the titles by product, as embed wrote them")
     length: int = chz.field(default=16, doc="tokens of a title kept")
     max_rejects: float = chz.field(default=0.01, doc="share of rows that may be set aside before the run stops")
     cache: str | None = chz.field(default=None, doc="cache folder; default: $XDG_CACHE_HOME/adloom or ~/.cache/adloom")
@@ -90,28 +100,33 @@ class PackedImages(SourceConfig):
     def _open(self, items: pa.Table, *, more: tuple[Label, ...]) -> "PackedPictures":
         """`more` labels are integer columns of the table."""
         vocabularies = self._vocabularies(items)
-        features = Features(
-            all=(
-                Image(name="image", height=self.height, width=self.width, role="item"),
-                Text(
-                    name="title",
-                    tokens=vocabularies.tokenizer(TITLE).get_vocab_size(),
-                    length=self.length,
-                    tokenizer=TITLE,
-                    role="item",
-                ),
-                Label(name="product", type="class"),
-                *more,
-            )
+        vectors = None if self.vectors is None else TitleVectors(self.vectors)
+        features: tuple[Feature, ...] = (
+            Image(name="image", height=self.height, width=self.width, role="item"),
+            self._title(vocabularies),
+            *(() if vectors is None else (Dense(name=VECTOR, dim=vectors.dim, role="item"),)),
+            Label(name="product", type="class"),
+            *more,
         )
         chosen = items if self.split == "all" else items.filter(pc.equal(items["split"], self.split))
-        path = Path(expand(self.path)) / BYTES
-        return PackedPictures(chosen.combine_chunks(), path=path, features=features, vocabularies=vocabularies)
+        return PackedPictures(
+            chosen.combine_chunks(),
+            path=Path(expand(self.path)) / BYTES,
+            features=Features(all=features),
+            vocabularies=vocabularies,
+            vectors=vectors,
+        )
+
+    def _title(self, vocabularies: Vocabularies) -> Text:
+        size = vocabularies.tokenizer(TITLE).get_vocab_size()
+        return Text(name="title", tokens=size, length=self.length, tokenizer=TITLE, role="item")
 
     def _vocabularies(self, items: pa.Table) -> Vocabularies:
-        """The tokenizer of the training titles."""
+        """The tokenizer of the training titles, or a copy of the one that is named."""
+        if self.tokenizer is not None:
+            return self._given(expand(self.tokenizer))
         items = items.filter(pc.equal(items["split"], "train"))
-        key = hashlib.blake2b(f"{self.tokens}\n".encode(), digest_size=16)
+        key = _digest(f"{self.tokens}\n".encode())
         key.update("\n".join(items["title"].to_pylist()).encode())
         folder = Path(self.cache or default_cache()) / "tokenizers" / key.hexdigest()
         if not (folder / TITLE).exists():
@@ -120,16 +135,57 @@ class PackedImages(SourceConfig):
             save(texts.learn(size=self.tokens), target=folder / TITLE)
         return Vocabularies(folder)
 
+    def _given(self, path: Path) -> Vocabularies:
+        if not path.is_file():
+            raise UserError(f"{path}: no such tokenizer; name the tokenizer.json or vocab.txt of the weights")
+        folder = Path(self.cache or default_cache()) / "tokenizers" / _digest(path.read_bytes()).hexdigest()
+        if not (folder / TITLE).exists():
+            save(load(path), target=folder / TITLE)
+        return Vocabularies(folder)
+
+
+def _digest(data: bytes) -> "hashlib._Hash":
+    return hashlib.blake2b(data, digest_size=16)
+
+
+class TitleVectors:
+    """The vectors of a file or folder, by product."""
+
+    def __init__(self, path: str):
+        self.path = path
+        if not Path(path).exists():
+            raise UserError(f"{path}: no such vectors of titles; run the stage that embeds them first")
+        ids, self._vectors, _ = read(Path(path))
+        self.dim = self._vectors.shape[1]
+        self._order = np.argsort(ids, kind="stable")
+        self._ids = ids[self._order]
+
+    def of(self, products: np.ndarray) -> np.ndarray:
+        at = np.minimum(np.searchsorted(self._ids, products), len(self._ids) - 1)
+        if lost := np.unique(products[self._ids[at] != products]).tolist():
+            raise UserError(f"{self.path} lacks {len(lost)} products, such as {lost[0]}; embed all titles anew")
+        return self._vectors[self._order[at]]
+
 
 class PackedPictures:
     """Titles encoded in memory, pictures decoded when taken: all of them would take a hundred times the file."""
 
-    def __init__(self, items: pa.Table, *, path: Path, features: Features, vocabularies: Vocabularies):
+    def __init__(
+        self,
+        items: pa.Table,
+        *,
+        path: Path,
+        features: Features,
+        vocabularies: Vocabularies,
+        vectors: TitleVectors | None = None,
+    ):
         self.features, self.vocabularies = features, vocabularies
         self._path, self._items = path, items.select(["offset", "length"])
         self._image = features.one("image")
-        told = encode(items, features=features.without("image"), vocabularies=vocabularies, file=str(path))
+        told = encode(items, features=features.without("image", VECTOR), vocabularies=vocabularies, file=str(path))
         self._rows, self.rejects = told.rows, told.rejects
+        if vectors is not None:
+            self._rows[VECTOR] = vectors.of(self._rows["product"])
 
     def __len__(self) -> int:
         return self._items.num_rows

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import chz
@@ -15,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from data.errors import UserError
+from data.paths import expand
 from modules.layers.embedding import ROW_MULTIPLE
 from modules.layers.patches import Grid, resize_grid
 from train.init_from import STATS, LoadReport, Start, check_regexes, placed
@@ -25,7 +25,7 @@ from train.layouts import LAYOUTS, Layout, Rule
 class Pretrained(Start):
     """Every tensor of the file must have its place here, and every parameter under `under` its tensor there."""
 
-    path: str = chz.field(doc="safetensors file, or a folder with one or its parts")
+    path: str = chz.field(doc="safetensors file, or a folder with one or its parts; may begin with $NAME")
     layout: str = chz.field(doc="names of its tensors: " + ", ".join(LAYOUTS))
     under: str = chz.field(default="", doc="path of the encoder here, such as language")
     interpolate: bool = chz.field(default=False, doc="resize position tables to the ones here")
@@ -104,7 +104,7 @@ class Tensors:
         self._where: dict[str, tuple[Any, str]] = {}
 
     def __enter__(self) -> "Tensors":
-        at = Path(self.path).expanduser()
+        at = expand(self.path)
         files = sorted(at.glob("*.safetensors")) if at.is_dir() else [at]
         if not files or not files[0].is_file():
             raise UserError(f"no safetensors at {self.path}: name the file, or the folder that holds it")

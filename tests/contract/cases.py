@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import functools
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,12 @@ def experiments(path: Path) -> dict[str, Experiment]:
         stages = {n: s.experiment for n, s in config.stages.items() if isinstance(s, TrainStage)}
         return {f"{path.stem}:{n}": e for n, e in stages.items() if "@" not in json.dumps(dump(e))}
     return {path.stem: config}
+
+
+def lacking(experiment: Experiment) -> list[str]:
+    """Variables that its paths begin with and that are not set: its real data or weights are not here."""
+    found = re.findall(r"\$(ADLOOM_\w+)", json.dumps(dump(experiment)))
+    return sorted({name for name in found if name not in os.environ})
 
 
 def encodes(experiment: Experiment) -> bool:

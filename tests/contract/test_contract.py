@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.contract.cases import ROOT, case, config_files, encodes, experiments, resolved, trained
+from tests.contract.cases import ROOT, case, config_files, encodes, experiments, lacking, resolved, trained
 from train.checkpoint import Checkpointer, Checkpointing
 from train.program import make_predict
 from train.sharding import put_batch
@@ -49,10 +49,8 @@ def on_one_device(function):
 
 
 def needs_data(name):
-    text = json.dumps(resolved(CASES[name]))
-    found = re.search(r"\$ADLOOM_DATA", text)
-    if found and "ADLOOM_DATA" not in os.environ:
-        pytest.skip("ADLOOM_DATA is not set: the real data of this config are not here")
+    if lost := lacking(experiments(CASES[name])[name]):
+        pytest.skip(f"not set: {', '.join(lost)}; the real data or weights of this config are not here")
 
 
 def get(name):

@@ -7,15 +7,14 @@ CODE = """
 import jaxtyping
 with jaxtyping.install_import_hook("modules", "beartype.beartype"):
     import modules.layers.mlp, modules.losses.items
-    from tests.contract.cases import config_files, experiments
-import json, os, jax, numpy as np
+    from tests.contract.cases import config_files, experiments, lacking
+import jax, numpy as np
 from train.program import Program
-from train.snapshot import dump
 
 checked = 0
 for path in config_files():
     for name, experiment in experiments(path).items():
-        if "$ADLOOM_DATA" in json.dumps(dump(experiment)) and "ADLOOM_DATA" not in os.environ:
+        if lacking(experiment):
             continue
         batches = experiment.loader.open(experiment.source.make())
         mesh = experiment.mesh.make(devices=jax.devices()[:1])

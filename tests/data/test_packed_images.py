@@ -8,7 +8,7 @@ import pytest
 
 from data.builders.base import Built, build
 from data.errors import UserError
-from data.packed_classes import PackedClasses, PackedPrompts, numbers
+from data.packed_classes import PackedClasses, PackedPrompts, PackedTitles, numbers
 from data.packed_images import PackedImages
 
 FIXTURE = Path(__file__).parent / "builders" / "fixtures" / "fashion_packed"
@@ -82,3 +82,41 @@ def test_classes_are_numbered_and_named(tmp_path):
         PackedPrompts(of="size", **shared).make()
     with pytest.raises(UserError, match="split=val"):
         PackedClasses(split="train", most=1, **shared).make()
+
+
+def test_a_tokenizer_that_came_with_weights_stands_in_for_ones_own(tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "plain", "blue", "red", "##s", "t", "##shirt", "heel"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
+    valid = source(tmp_path, "val", tokenizer=str(tmp_path / "vocab.txt"))
+    assert valid.features["title"].tokens == len(pieces)
+    told = [row[:n].tolist() for row, n in zip(valid._rows["title"], valid._rows["title/length"], strict=True)]
+    assert [2, 4, 5, 8, 9, 3] in told  # "Plain Blue Tshirt"
+    valid.vocabularies.tokenizer("title.json")
+    valid.vocabularies.save(tmp_path / "model")
+    assert (tmp_path / "model" / "title.json").is_file()
+    with pytest.raises(UserError, match="no such tokenizer; name the tokenizer"):
+        source(tmp_path, "val", tokenizer=str(tmp_path / "none.json"))
+
+
+def test_titles_without_pictures_get_vectors_that_listings_find_by_product(tmp_path):
+    shared = {"path": str(FIXTURE), "tokens": 300, "max_rejects": 0.5, "cache": str(tmp_path)}
+    titles = PackedTitles(**shared).make()
+    every = source(tmp_path, "all")
+    assert len(titles) == len(np.unique(every._rows["product"])) < len(every)
+    vectors = np.random.default_rng(0).normal(size=(len(titles), 3)).astype(np.float32)
+    shuffled = np.random.default_rng(1).permutation(len(titles))
+    path = tmp_path / "vectors.npz"
+    np.savez(path, id=titles.columns["product"][shuffled], vector=vectors[shuffled])
+    told = source(tmp_path, "val", vectors=str(path), height=8, width=6)
+    assert told.features["title_vector"].shape == (3,)
+    rows = told.take(np.arange(len(told)))
+    for row in range(len(told)):
+        (same,) = np.flatnonzero(titles.columns["product"] == rows["product"][row])
+        np.testing.assert_array_equal(rows["title_vector"][row], vectors[same])
+        np.testing.assert_array_equal(rows["title"][row], titles.columns["title"][same])
+    assert titles.vocabularies.tokenizer("title.json").get_vocab_size() == titles.features["title"].tokens
+    np.savez(path, id=titles.columns["product"][1:], vector=vectors[1:])
+    with pytest.raises(UserError, match=rf"lacks 1 products, such as {titles.columns['product'][0]}"):
+        source(tmp_path, "all", vectors=str(path))  # one of its listings has this product
+    with pytest.raises(UserError, match="no such vectors of titles"):
+        source(tmp_path, "all", vectors=str(tmp_path / "none.npz"))

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.features import Features, Image, Text
+from data.features import Dense, Features, Image, Text
 from modules.content.image_text import ImageText
+from modules.content.sentence import Sentence
 from modules.encoders.text import TextTransformer
 from modules.encoders.vision import ConvNet, ViT
 
@@ -65,3 +66,43 @@ def test_wrong_sizes_and_features_are_refused():
         ViT(patch=5).make((16, 16, 3), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="needs an image and a text; got text and text"):
         ImageText(image="title").make(FEATURES, rngs=nnx.Rngs(0))
+
+
+WITH_VECTOR = Features(all=(*FEATURES.all, Dense(name="told", dim=5)))
+
+
+@pytest.mark.parametrize("language", [None, TextTransformer(dim=8, heads=2)])
+def test_a_vector_made_beforehand_joins_the_title(batch, rng, language):
+    told = {**batch, "told": rng.normal(size=(3, 5)).astype(np.float32)}
+    config = ImageText(vision=ENCODERS["conv"], language=language, vector="told", dim=4)
+    model = config.make(WITH_VECTOR, rngs=nnx.Rngs(0))
+    direction = told["told"] / np.linalg.norm(told["told"], axis=1, keepdims=True)
+    expected = 5**0.5 * direction @ np.asarray(model.vector_out.kernel[...])
+    if language is not None:
+        where = np.arange(6) < batch["title/length"][:, None]
+        expected = expected + model.text_out(model.language(batch["title"], where=where))
+    expected = np.asarray(expected) / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(forward(model, told)["query"], expected, atol=1e-5)
+    # A longer vector says the same; without it nothing is said of the title.
+    longer = {**told, "told": 3 * told["told"]}
+    np.testing.assert_allclose(forward(model, longer)["query"], expected, atol=1e-5)
+    assert "query" not in forward(model, batch)
+
+
+def test_a_title_must_be_read_somehow_and_vectors_need_a_space():
+    with pytest.raises(ValueError, match=r"give model.language, model.vector, or both"):
+        ImageText(language=None).make(FEATURES, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"give model.dim"):
+        ImageText(vector="told", dim=None).make(WITH_VECTOR, rngs=nnx.Rngs(0))
+
+
+def test_a_sentence_is_the_language_tower_alone(batch):
+    model = Sentence(language=TextTransformer(dim=8, heads=2)).make(FEATURES, rngs=nnx.Rngs(0))
+    where = np.arange(6) < batch["title/length"][:, None]
+    plain = np.asarray(model.language(batch["title"], where=where))
+    said = forward(model, {name: batch[name] for name in ("title", "title/length")})
+    assert set(said) == {"query"}
+    np.testing.assert_allclose(said["query"][:2], (plain[:2].T / np.linalg.norm(plain[:2], axis=1)).T, atol=1e-5)
+    np.testing.assert_array_equal(said["query"][2], 0)
+    with pytest.raises(ValueError, match="needs a text"):
+        Sentence(text="image").make(FEATURES, rngs=nnx.Rngs(0))
