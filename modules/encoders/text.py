@@ -1,6 +1,7 @@
 """Encoders of token ids: what they have in common, and a small bidirectional transformer, mean over the tokens."""
 
 import chz
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -66,8 +67,27 @@ class TextTransformerEncoder(TextEncoder):
         self, ids: Int[Array, "b t"], *, where: Bool[Array, "b t"], rngs: nnx.Rngs | None = None
     ) -> Float[Array, "b t d"]:
         """The last layer's vectors."""
-        x = self.dropout(self.positions(self.tokens(ids)), rngs=rngs)
+        return self.read(self.tokens(ids), where=where, rngs=rngs)
+
+    def read(
+        self, words: Float[Array, "b t d"], *, where: Bool[Array, "b t"], rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "b t d"]:
+        """As `states`, of words that need be no tokens."""
+        x = self.dropout(self.positions(words), rngs=rngs)
         return self.transformer(x, mask=visible(where, causal=False), rngs=rngs)
+
+    def after(
+        self,
+        word: Float[Array, "b d"],
+        ids: Int[Array, "b t"],
+        *,
+        where: Bool[Array, "b t"],
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "b d"]:
+        """One vector of `word`, which is no token, with the text behind it."""
+        words = jnp.concatenate([word[:, None], self.tokens(ids)], axis=1)
+        held = jnp.pad(where, ((0, 0), (1, 0)), constant_values=True)
+        return mean_valid(self.read(words, where=held, rngs=rngs), where=held)
 
 
 def check_fit(*, tokens: int, vocabulary: int, length: int, positions: int) -> None:

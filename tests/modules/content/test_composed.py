@@ -1,5 +1,6 @@
 """Composed retrieval: each fusion against numpy, and what stands for a missing half."""
 
+import chz
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from flax import nnx
 
 from data.features import Features, Image, Text
 from modules.content.composed import Composed, Fuse
+from modules.encoders.bert import BERT
 from modules.encoders.text import TextTransformer
 from modules.encoders.vision import ConvNet
 
@@ -84,3 +86,58 @@ def test_sides_stand_alone_and_shapes_must_agree(batch):
     features = Features(all=tuple(wide if f.name == "image" else f for f in FEATURES.all))
     with pytest.raises(ValueError, match="one shape"):
         COMPOSED.make(features, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def inversion():
+    return chz.replace(COMPOSED, fusion="inversion", length=5).make(FEATURES, rngs=nnx.Rngs(0))
+
+
+def by_hand(model, vectors, ids, length):
+    """f_T(S m) a row at a time, without padding."""
+    out = []
+    for vector, row, n in zip(vectors, ids, length, strict=True):
+        h = np.asarray(vector)[None]
+        for layer in model.fusion.word.hidden:
+            h = np.maximum(h @ np.asarray(layer.linear.kernel[...]) + np.asarray(layer.linear.bias[...]), 0)
+        word = h @ np.asarray(model.fusion.word.out.kernel[...]) + np.asarray(model.fusion.word.out.bias[...])
+        x = jnp.asarray(np.concatenate([word, np.asarray(model.language.tokens.table[...])[row[:n]]]))[None]
+        x = model.language.transformer(x + model.language.positions.vectors[...][None, : n + 1])
+        y = np.asarray(x[0]).mean(axis=0) @ np.asarray(model.text_out.kernel[...])
+        out.append(y / np.linalg.norm(y))
+    return np.stack(out)
+
+
+def test_a_picture_is_a_word_before_the_change(batch, inversion):
+    seen = slice(0, 2)
+    vectors = np.asarray(called(inversion, {"image": batch["query_image"]})["item"])[seen]
+    query = np.asarray(called(inversion, batch)["query"])
+    expected = by_hand(inversion, vectors, np.asarray(batch["change"])[seen], np.asarray(batch["change/length"])[seen])
+    np.testing.assert_allclose(query[seen], expected, rtol=1e-4, atol=1e-5)
+    # Without a picture the change alone is sought.
+    where = np.arange(2)[None] < np.asarray(batch["change/length"])[:, None]
+    words = np.asarray(inversion.text_out(inversion.language(batch["change"], where=where)))[2]
+    np.testing.assert_allclose(query[2], words / np.linalg.norm(words), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(query[3], 0)
+
+
+def test_training_for_words_sees_neither_references_nor_changes(batch, inversion):
+    @nnx.jit
+    def trained(model, batch):
+        return model(batch, rngs=nnx.Rngs(0))
+
+    outputs = trained(inversion, batch)
+    vectors = np.asarray(outputs["item"])
+    np.testing.assert_allclose(
+        outputs["query"], by_hand(inversion, vectors, np.zeros((4, 2), int), np.zeros(4, int)), rtol=1e-4, atol=1e-5
+    )
+    other = {**batch, "query_image": batch["query_image"][::-1], "change": batch["change"][::-1]}
+    np.testing.assert_array_equal(trained(inversion, other)["query"], outputs["query"])
+
+
+def test_a_word_needs_a_place_and_a_tower_that_can_read_it():
+    with pytest.raises(ValueError, match=r"needs model.length=3 or more"):
+        chz.replace(COMPOSED, fusion="inversion").make(FEATURES, rngs=nnx.Rngs(0))
+    tower = BERT(dim=8, depth=1, heads=2, vocabulary=20, positions=5)
+    with pytest.raises(ValueError, match="BERTEncoder reads tokens alone"):
+        chz.replace(COMPOSED, fusion="inversion", length=5, language=tower).make(FEATURES, rngs=nnx.Rngs(0))
