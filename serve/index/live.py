@@ -275,22 +275,26 @@ class LiveIndex:
         view.base.died[base] = delta.died[fresh] = view.version + 1
         return len(base) + len(fresh), view.base_alive - len(base), view.delta_alive - len(fresh)
 
-    def _merge_if_due(self) -> None:
+    def _due(self) -> bool:
         view = self._view
+        enough = max(MERGE_FROM, int(MERGE_SHARE * len(view.base)), self._retry_at)
+        return self._by_itself and view.pending >= enough
+
+    def _merge_if_due(self) -> None:
         with self._lock:
-            due = max(MERGE_FROM, int(MERGE_SHARE * len(view.base)), self._retry_at)
             busy = self._thread is not None and self._thread.is_alive()
-            if self._by_itself and not busy and view.pending >= due:
+            if not busy and self._due():
                 self._thread = threading.Thread(target=self._merge_quietly, name="index-merge", daemon=True)
                 self._thread.start()
 
     def _merge_quietly(self) -> None:
-        try:
-            self.merge()
-            self.merge_error, self._retry_at = None, 0
-        except Exception as error:  # searches and updates go on without the merge; stats and the log say so
-            log.exception("the merge of the index failed; it is tried again when twice as much is waiting")
-            self.merge_error, self._retry_at = f"{type(error).__name__}: {error}", 2 * self._view.pending
+        while self._due():  # again, where enough came meanwhile
+            try:
+                self.merge()
+                self.merge_error, self._retry_at = None, 0
+            except Exception as error:  # searches and updates go on without the merge; stats and the log say so
+                log.exception("the merge of the index failed; it is tried again when twice as much is waiting")
+                self.merge_error, self._retry_at = f"{type(error).__name__}: {error}", 2 * self._view.pending
 
     def _snapshot(self, target: Path) -> Path:
         journal = self._journal if self._journal is not None and self._journal.folder == target else None

@@ -162,6 +162,7 @@ def test_updates_and_searches_go_on_during_a_merge_and_none_is_lost(rng, monkeyp
     upsert([6, 31])  # one that was just deleted
     agree(index, items, queries, k=40)
     assert index.stats()["merging"] and index.merges == 0
+    monkeypatch.setattr(module, "MERGE_FROM", 100)
     plan.go.set()
     index.wait()
     assert index.merges == 1 and index.merge_error is None
@@ -169,6 +170,22 @@ def test_updates_and_searches_go_on_during_a_merge_and_none_is_lost(rng, monkeyp
     agree(index, items, queries, k=40)
     index.merge()
     agree(index, items, queries, k=40)
+
+
+def test_what_came_during_a_merge_is_merged_next(rng, monkeypatch):
+    monkeypatch.setattr(module, "MERGE_FROM", 6)
+    plan = Held()
+    index, items = started(NAMES["integers"], rng, plan=plan)
+    index._by_itself = True
+    for ids in (range(25, 31), range(31, 37)):
+        vectors = rng.normal(size=(6, DIM)).astype(np.float32)
+        index.upsert(ids, vectors)
+        items.upsert(ids, vectors)
+        assert plan.begun.wait(30)
+    plan.go.set()
+    index.wait()
+    assert index.merges == 2 and index.stats()["new"] == 0
+    agree(index, items, rng.normal(size=(2, DIM)).astype(np.float32), k=40)
 
 
 def test_a_merge_that_fails_is_told_and_tried_again_later(rng, monkeypatch, caplog):
