@@ -3,6 +3,7 @@
 folder/
   funnel.json        the config; its paths are relative to the folder
   ranker/  towers/  indexes/  features/ ...   what it names, unless it is elsewhere
+  [examples.json]    raw fields of a few users, for its page
 
 A user's fields are encoded as batch scoring encodes rows, with the same code, and scored by the same exported program:
 the score of a candidate here is the score of the row written out. `open_funnel` opens all parts and refuses those that
@@ -21,8 +22,9 @@ import numpy as np
 
 from data.errors import UserError
 from data.manifest import read_json, sha256
-from serve.channels import Asked, Candidate, Source, gather, open_channel, open_part
+from serve.channels import Asked, Candidate, ContentChannel, Source, gather, open_channel, open_part
 from serve.decide.rules import decide
+from serve.display import Showcase
 from serve.features.store import Item
 from serve.funnel_config import FUNNEL, FunnelConfig, read_config
 from serve.index.attributes import Attributes
@@ -34,14 +36,17 @@ from serve.ranker import Ranker
 class Request:
     """One page for one user.
 
-    `candidates` take the place of retrieval; `item` and `vector` stand for what channels would read of the user. `skip`
-    names channels, rank, calibrate, caps, diversity or auction. `shown` counts, by column and value, what the user has
+    `candidates` take the place of retrieval; `item` and `vector` stand for what channels would read of the user; `text`
+    and `picture` (the bytes of its file) are what channels by content search by. `skip` names channels, rank, calibrate,
+    caps, diversity or auction. `shown` counts, by column and value, what the user has
     seen (caps per user); `bids` replace those of the feature store.
     """
 
     user: Mapping[str, Any]
     item: Item | None = None
     vector: Any = None
+    text: str | None = None
+    picture: bytes | None = None
     candidates: Sequence[Item] | None = None
     k: int | None = None
     where: Where | Mapping[str, Any] | None = None
@@ -88,11 +93,22 @@ class Funnel:
         unknown = sorted(set(config.defaults) - self.fields)
         if unknown:
             raise UserError(f"{folder / FUNNEL}: a default is set for {unknown[0]!r}, which no part reads")
+        by_content = [c for c in self.channels.values() if isinstance(c, ContentChannel)]
+        self.reads: frozenset[str] = frozenset().union(*(c.reads for c in by_content))
+        """text, picture: what of a request channels by content search by."""
+        store = config.display.store
+        shown = self.features if store is None else open_part(store, folder=folder)
+        if store is not None:
+            self.versions["display"] = shown.version
+        self.showcase = Showcase(config.display, folder=folder, store=shown, features=self.features)
+        self.showcase.read_examples(folder, fields=self.fields)
 
     def answer(self, request: Request) -> Answer:
         """The page, best first, and what was dropped on the way."""
         clock = _Clock()
         user, where, k = self._checked(request)
+        ranks = "rank" not in request.skip
+        rows = self.ranker.encode_user(user) if ranks else {}  # what is wrong with the user is said before any search
         with clock("retrieve"):
             found, dropped = self._candidates(request, user=user, where=where)
         ids = [candidate.id for candidate in found]
@@ -101,9 +117,9 @@ class Funnel:
         scores: dict[str, np.ndarray] = {"retrieve": np.array([candidate.score for candidate in found])}
         why = np.full(len(found), "", object)
         final = scores["retrieve"]
-        if "rank" not in request.skip:
+        if ranks:
             with clock("rank"):
-                scores["rank"], why = self.ranker.score(user, looked)
+                scores["rank"], why = self.ranker.score(user, rows=rows, looked=looked)
             final = scores["rank"]
             if self.ranker.calibration is not None and "calibrate" not in request.skip:
                 with clock("calibrate"):
@@ -149,6 +165,9 @@ class Funnel:
                 raise UserError(f"skip names {name!r}, which this funnel does not have; {hint}")
         if "rank" in request.skip and self.config.decide.auction is not None and "auction" not in request.skip:
             raise UserError("an auction multiplies bids by the ranker's click rates: skip the auction too")
+        for kind, given in (("text", request.text), ("picture", request.picture)):
+            if given is not None and kind not in self.reads:
+                raise UserError(f"no channel of this funnel searches by {kind}; leave it out")
         k = self.config.k if request.k is None else request.k
         if k < 1:
             raise UserError(f"k is {k}; a page has at least one item")
@@ -188,7 +207,15 @@ class Funnel:
                 [Candidate(id) for id, keep in zip(given, fits.tolist(), strict=True) if keep],
                 [Ranked(id, {}, {}, out) for id, keep in zip(given, fits.tolist(), strict=True) if not keep],
             )
-        asked = Asked(user, request.item, request.vector, where, None if where is None else self._meets(where))
+        asked = Asked(
+            user,
+            request.item,
+            request.vector,
+            where,
+            None if where is None else self._meets(where),
+            request.text,
+            request.picture,
+        )
         found = gather(self.config, opened=self.channels, asked=asked, skip=request.skip)
         limit = self.config.merge.limit
         why = f"retrieve: beyond the limit of {limit} candidates"

@@ -75,13 +75,24 @@ class Ranker:
         looked = self._features.get(ids, names=self._columns)
         return LookedUp(looked.columns, looked.found)
 
-    def score(self, user: Mapping[str, Any], looked: LookedUp) -> tuple[np.ndarray, np.ndarray]:
-        """A score for each candidate, NaN where there is none, and why there is none."""
+    def encode_user(self, user: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """One row of the user's and the context's arrays; a faulty field is refused by name."""
+        rows, _ = self._encoder.encode_user({f.name: user[f.name] for f in self._encoder.user.all})
+        for rule in self._derived.values():
+            now = user[rule.until]
+            if isinstance(now, bool) or not isinstance(now, int | float | np.number) or not np.isfinite(now):
+                raise UserError(
+                    f"user.{rule.until} is {now!r}; {rule.name!r} needs the moment of the request, in seconds"
+                )
+        return rows
+
+    def score(
+        self, user: Mapping[str, Any], *, rows: Mapping[str, np.ndarray], looked: LookedUp
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A score for each candidate, NaN where there is none, and why there is none; `rows` are the encoded user's."""
         scores, why = np.full(len(looked.found), np.nan), np.full(len(looked.found), "", object)
         why[~looked.found] = "rank: it has no features"
         known = np.flatnonzero(looked.found)
-        declared = {f.name for f in self._encoder.user.all}
-        rows, _ = self._encoder.encode_user({name: user[name] for name in declared})
         if not len(known):
             return scores, why
         columns = self._with_derived(looked.columns.take(known), user=user)
@@ -110,12 +121,9 @@ class Ranker:
 
     def _with_derived(self, columns: pa.Table, *, user: Mapping[str, Any]) -> pa.Table:
         for name, rule in self._derived.items():
-            now = user[rule.until]
-            if isinstance(now, bool) or not isinstance(now, int | float | np.number):
-                raise UserError(f"user.{rule.until} is {now!r}; {name!r} needs the moment of the request, in seconds")
             since, missing = floats(column(columns, rule.since, file="the feature store"))
             # as a float32, as sources that store ages hold them: the encoding that follows must see the same number
-            age = ((float(now) - since) / rule.per).astype(np.float32)
+            age = ((float(user[rule.until]) - since) / rule.per).astype(np.float32)
             age = age if rule.most is None else np.minimum(age, np.float32(rule.most))
             columns = columns.append_column(name, pa.array(age, mask=missing))
         return columns

@@ -142,8 +142,8 @@ class _Judge:
             money = np.array(self._revenue).mean(axis=0)
             figures |= {"revenue": float(money[0]), "revenue/all": float(money[1])}
             figures["revenue/share"] = float(money[0] / money[1]) if money[1] else float("nan")
-        for name in sorted(self._lost):
-            figures[name] = self._lost[name] / self._wanted[name.split("/")[0]]
+        for name, wanted in self._wanted.items():
+            figures |= {f"{name}/{step}": self._lost[f"{name}/{step}"] / wanted for step in steps(self._funnel)}
         stages = sorted({stage for clock in self._clocks for stage in clock})
         spent = {s: np.array([clock.get(s, 0.0) for clock in self._clocks]) for s in stages}
         seconds = {s: {"p50": float(np.median(v)), "p99": float(np.quantile(v, 0.99))} for s, v in spent.items()}
@@ -157,8 +157,7 @@ def write_report(found: Found, *, out: Path, funnel: Funnel) -> None:
     shares = [("NDCG of the ranker over all listings", f"{f[f'ndcg@{k}/share']:.2%}")]
     if "revenue/share" in f:
         shares.append(("revenue of the same auction over all", f"{f['revenue/share']:.2%}"))
-    steps = [*funnel.channels, "retrieved", "ranked", "page"]
-    lost = [[s, f"{f.get(f'found/{s}', 0.0):.1%}", f"{f.get(f'best/{s}', 0.0):.1%}"] for s in steps]
+    lost = [[s, f"{f[f'found/{s}']:.1%}", f"{f[f'best/{s}']:.1%}"] for s in steps(funnel)]
     total = sum(found.reasons.values())
     reasons = [[why, f"{count:,}", f"{count / total:.1%}"] for why, count in found.reasons.items()]
     clock = [[s, f"{1e3 * v['p50']:.1f}", f"{1e3 * v['p99']:.1f}"] for s, v in found.seconds.items()]
@@ -173,6 +172,11 @@ def write_report(found: Found, *, out: Path, funnel: Funnel) -> None:
     title = f"A funnel of {', '.join(funnel.channels)}"
     subtitle = f"{f['requests']:,} requests; funnel {funnel.versions['funnel']}"
     (out / "replay.html").write_text(page(title=title, subtitle=subtitle, body=body))
+
+
+def steps(funnel: Funnel) -> list[str]:
+    """How far a listing can come."""
+    return [*funnel.channels, "retrieved", "ranked", "page"]
 
 
 def _gains(answer: Answer, *, true: np.ndarray) -> list[float]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from data.errors import UserError
 from data.hashing import hash_column
 from data.manifest import checksums, digest, read_json, verify, write_json, write_manifest
-from serve.features.store import Ids, Looked, by_hash, check_names, key_array, path_of
+from serve.features.store import Ids, Looked, by_hash, check_names, key_array, name_of
 from serve.files import settle, staged
 
 KIND = "a feature store"
@@ -47,8 +47,8 @@ class ArrowStore:
 
     def get(self, ids: Ids, *, names: Collection[str]) -> Looked:
         """The columns `names` of these ids."""
-        wanted = check_names(names, schema=self.schema, store=path_of(self.path))
-        keys = key_array(ids, of=self.schema.field(self.id).type, store=path_of(self.path))
+        wanted = check_names(names, schema=self.schema, store=name_of(self.path))
+        keys = key_array(ids, of=self.schema.field(self.id).type, store=name_of(self.path))
         at = np.minimum(np.searchsorted(self._hashes, hash_column(keys)), len(self) - 1)
         there = self._rows[self.id].take(pa.array(at)).combine_chunks()
         found = pc.equal(there, keys).to_numpy(zero_copy_only=False).astype(bool)

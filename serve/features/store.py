@@ -100,5 +100,6 @@ def by_hash(table: pa.Table, *, id: str) -> tuple[pa.Table, np.ndarray]:
     return table.take(pa.array(order)).combine_chunks().replace_schema_metadata(None), hashes
 
 
-def path_of(folder: Path) -> str:
-    return f"feature store {folder}"
+def name_of(folder: Path) -> str:
+    """For messages, which may go to whoever sent a request: no path of the machine."""
+    return f"feature store {folder.name}"
