@@ -15,6 +15,7 @@ from data.mall.sources import MallSequences, Split
 from data.pipeline import Loader
 from data.transforms.history import RandomPrefix
 from modules.retrieval.ada_retrieval import AdaRetrieval
+from modules.sequential.sasrec import SASRec
 from train.experiment import Experiment
 from train.init_from import InitFrom
 from train.metrics.ranking import NDCG, Coverage, HitRate
@@ -26,7 +27,8 @@ from train.tasks.adaptive_rounds import AdaptiveRounds
 
 def get_config() -> Pipeline:
     mall, length = Mall(size="small"), 30
-    backbone = sasrec_mall.get_config()
+    encoder = SASRec()
+    backbone = chz.replace(sasrec_mall.get_config(), model=encoder)
 
     def ranking(split: Split) -> RankLists:
         return RankLists(
@@ -36,7 +38,7 @@ def get_config() -> Pipeline:
         )
 
     at_once = Experiment(
-        model=AdaRetrieval(backbone=backbone.model),
+        model=AdaRetrieval(backbone=encoder),
         task=AdaptiveRounds(),
         source=backbone.source,
         loader=Loader(batch_size=256, transforms=(RandomPrefix(),)),

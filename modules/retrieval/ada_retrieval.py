@@ -60,9 +60,11 @@ class AdaRetrievalModel(Model):
                 f"{history.size - FIRST} items that there are; lower rounds or per_round"
             )
         dim = config.backbone.dim
-        options = {"dropout": config.dropout, "rngs": rngs}
-        self.items = ItemAdapter(config.per_round, dim=dim, **options) if config.adapters in ("both", "items") else None
-        self.users = UserAdapter(dim, **options) if config.adapters in ("both", "users") else None
+        self.items = self.users = None
+        if config.adapters in ("both", "items"):
+            self.items = ItemAdapter(config.per_round, dim=dim, dropout=config.dropout, rngs=rngs)
+        if config.adapters in ("both", "users"):
+            self.users = UserAdapter(dim, dropout=config.dropout, rngs=rngs)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         config, name = self.config, self.config.backbone.history
