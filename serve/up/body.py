@@ -1,6 +1,8 @@
 """Bodies, read as they come: never more than the limit is held, and a client that stalls is let go."""
 
 import asyncio
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import pydantic_core
@@ -43,9 +45,7 @@ def parse(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def check_keys(value: dict[str, Any], *, known: tuple[str, ...], where: str = "the body") -> None:
-    from difflib import get_close_matches
-
+def check_keys(value: Mapping[str, Any], *, known: tuple[str, ...], where: str = "the body") -> None:
     for name in value:
         if name not in known:
             near = get_close_matches(name, known, n=1)
@@ -53,7 +53,7 @@ def check_keys(value: dict[str, Any], *, known: tuple[str, ...], where: str = "t
             raise Problem(400, f"{where} has an unknown field {name!r}; {hint}", field=name)
 
 
-def take(value: dict[str, Any], name: str, kind: type | tuple[type, ...], *, default: Any = ...) -> Any:
+def take(value: Mapping[str, Any], name: str, kind: type | tuple[type, ...], *, default: Any = ...) -> Any:
     """A field of the body, of the kind that it should have."""
     if name not in value or (value[name] is None and default is not ...):
         if default is ...:

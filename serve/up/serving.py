@@ -66,7 +66,7 @@ class Serving:
             except UserError:
                 self.close(but=before)
                 raise
-        self.name = config.name or (self._class() if before is None else before.name)
+        self.name: str = config.name or (self._class() if before is None else before.name)
 
     @property
     def versions(self) -> dict[str, str]:

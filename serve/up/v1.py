@@ -134,7 +134,7 @@ def _columns(candidates: Sequence[Any] | Mapping[str, Any]) -> Mapping[str, Sequ
 
 
 def _k(asked: Mapping[str, Any], *, most: int | None, default: int) -> int:
-    k = take(dict(asked), "k", int, default=default)
+    k = take(asked, "k", int, default=default)
     if k < 1 or (most is not None and k > most):
         raise Problem(400, f"k is {k}; choose it from 1{'' if most is None else f' to {most}'}", field="k")
     return k

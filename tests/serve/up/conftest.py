@@ -34,7 +34,7 @@ def tower(weights, batch):
     return {"score": jax.nn.sigmoid(x @ weights["w"]), "pair": x[:, :2]}
 
 
-def export(folder, *, seed=1, function=tower, features=FEATURES, request=True, step=7, sample=None):
+def export(folder, *, seed=1, function=tower, features=FEATURES, request=True, **about):
     rng = np.random.default_rng(seed)
     weights = {"table": rng.normal(size=(20, 4)).astype(np.float32), "w": rng.normal(size=4).astype(np.float32)}
     return pack(
@@ -43,9 +43,9 @@ def export(folder, *, seed=1, function=tower, features=FEATURES, request=True, s
         weights=weights,
         inputs=features.arrays(inputs_only=True),
         rows=id_bounds(features),
-        sample=random_rows(features, rows=16) if sample is None else sample,
-        step=step,
-        about={"model": "tests:Tower", "features": dump(features)},
+        sample=random_rows(features, rows=16),
+        step=7,
+        about={"model": "tests:Tower", "features": dump(features), **about},
         platforms=("cpu",),
         shared=held_once(features) if request else None,
     )

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pytest
 
 from data.errors import UserError
+from serve.artifact import load
 from serve.index.attributes import Attributes
 from serve.index.build import build, build_live
 from serve.index.open import open_index
 from serve.up.config import Up
 from serve.up.house import House
-from tests.serve.up.conftest import ask, client_of, serving
+from tests.serve.up.conftest import ask, client_of, export, serving
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(40, 4)).astype(np.float32)
@@ -188,6 +189,40 @@ def test_an_index_is_replaced_while_it_is_searched_and_changed(folder, tmp_path)
     assert done == {"swapped": True, "versions": {"index": "m2"}}
     assert {a.status_code for a in answers} == {200}
     with open_index(tmp_path / "old", write=True):  # the server has let it go
+        pass
+
+
+def user_tower(weights, batch):
+    """The user's side of two towers in one line."""
+    return {
+        "vector": weights["table"][batch["history"]].mean(1) + batch["age"][:, None] + batch["history/length"][:, None]
+    }
+
+
+@pytest.mark.parametrize("seen", ["fixed", "live"])
+def test_searches_for_a_raw_user(fixed, folder, tmp_path, seen):
+    index = {"fixed": fixed, "live": folder}[seen]
+    path = export(tmp_path / "queries", function=user_tower, request=False, vectors={"model": "m1"})
+    with serving(index, queries=tmp_path / "queries") as app:
+        user = {"history": [3, 4], "age": 0.5}
+        found = post(app, "/v1/retrieve", {"user": user, "k": 4})
+        rows = {"history": np.array([[3, 4, 0]]), "history/length": np.array([2]), "age": np.array([0.5], np.float32)}
+        query = load(path)(rows)["vector"][0]
+        assert found.json()["ids"] == [nearest(query, k=4)], found.text
+        assert found.json()["versions"] == {"index": "m1", "queries": path.name}
+        answer = post(app, "/v1/retrieve", {"user": {**user, "age": None}})
+        assert answer.status_code == 422 and answer.json()["field"] == "user.age"
+
+
+def test_queries_of_another_model_are_refused(fixed, folder, tmp_path):
+    export(tmp_path / "other", function=user_tower, request=False, vectors={"model": "m2"})
+    export(tmp_path / "none", function=user_tower, request=False)
+    for index in (fixed, folder):
+        with pytest.raises(UserError, match=r"the index holds vectors of model 'm1', .* gives queries of 'm2'"):
+            House(Up(path=index, queries=tmp_path / "other"))
+        with pytest.raises(UserError, match=r"export W --vectors query"):
+            House(Up(path=index, queries=tmp_path / "none"))
+    with open_index(folder, write=True):  # its lock was let go
         pass
 
 

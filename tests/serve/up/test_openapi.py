@@ -41,23 +41,26 @@ def described(app):
             for parameter in operation.get("parameters", ()):
                 known = {"name": "tower", "version": version}.get(parameter["name"])
                 if known is not None:
-                    parameter["schema"] = {"anyOf": [{"const": known}, {"type": "string"}]}
+                    parameter["schema"] = {"const": known}
     schemas, number = raw["components"]["schemas"], {"type": ["number", "null"]}
-    id = {"type": ["integer", "null"], "minimum": -1, "maximum": 20}
+    id = {"type": ["integer", "null"], "minimum": 0, "maximum": 20}
     user = {"history": {"type": "array", "items": id}, "age": number}
     columns = {
         name: {"type": "array", "items": of, "minItems": 2, "maxItems": 2}
         for name, of in (("item", id), ("price", number))
     }
-    schemas["Rank"]["properties"] |= {"user": closed(user), "candidates": closed(columns)}
-    schemas["Rank"]["required"] = ["user", "candidates"]
+    some = {"k": {"type": "integer", "minimum": 1}, "by": {"enum": ["score", "pair"]}}
+    schemas["Rank"] = closed({"user": closed(user), "candidates": closed(columns)})
+    schemas["Rank"]["properties"] |= some
     vector = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
+    schemas["Items"]["properties"]["attributes"] = closed({"price": {"type": "array", "items": number}})
     for name in ("Retrieve", "Items"):
         for key in {"vector", "vectors"} & schemas[name]["properties"].keys():
             one = {"type": "array", "items": vector, "minItems": 1, "maxItems": 3}
             schemas[name]["properties"][key] = vector if key == "vector" else one
     tensor = schemas["Tensor"]["properties"]
     tensor["name"] = {"enum": ["item", "price", "history", "history/length", "age", "none"]}
+    tensor["data"]["items"] = {"type": ["number", "boolean", "string", "null"]}  # nested ones take their time
     tensor["datatype"] = {"enum": ["INT32", "FP32", "INT64", "BOOL", "BYTES"]}
     return raw
 
@@ -66,35 +69,56 @@ def closed(properties):
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
+def without_lifespan(app):
+    """Clients that come and go would end the server, which stays for the next."""
+
+    async def called(scope, receive, send):
+        if scope["type"] == "lifespan":
+            for part in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{part}.complete"})
+        else:
+            await app(scope, receive, send)
+
+    return called
+
+
 def meet(app, *, examples, mode):
     """Statuses by route."""
     schema = schemathesis.openapi.from_dict(described(app))
-    schema.app = app
+    schema.app = without_lifespan(app)
     met = {}
     for result in schema.get_all_operations():
         operation = result.ok()
-
-        @hypothesis.settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-            phases=[hypothesis.Phase.generate],
-        )
-        @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
-        def run(case, label=operation.label):
-            response = case.call_and_validate(checks=CHECKS)
-            met.setdefault(label, set()).add(response.status_code)
-
-        run()
+        if mode is GenerationMode.NEGATIVE and not operation.body:
+            continue  # a path cannot be wrong in its shape
+        met[operation.label] = met_by(operation, examples=examples, mode=mode)
     return met
+
+
+def met_by(operation, *, examples, mode):
+    statuses = set()
+
+    @hypothesis.settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[hypothesis.Phase.generate],
+    )
+    @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+    def run(case):
+        statuses.add(case.call_and_validate(checks=CHECKS).status_code)
+
+    run()
+    return statuses
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())
 def test_no_request_is_answered_with_5xx(app, mode):
     met = meet(app, examples=15, mode=mode)
-    assert len(met) >= 13
+    assert len(met) >= (13 if mode is GenerationMode.POSITIVE else 6)
     if mode is GenerationMode.POSITIVE:
         assert 200 in met["POST /v1/rank"] and 200 in met["GET /v2/models/{name}"]
 
