@@ -67,16 +67,7 @@ class Cluster:
         if ray.is_initialized():
             yield ray
             return
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        if self.address is None:
-            # As Ray counts them: more workers than cores may share this machine.
-            cpus = max(self.workers or 0, os.cpu_count() or 1)
-            ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
-        else:
-            try:
-                ray.init(address=self.address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise UserError(f"the Ray cluster at {self.address} cannot be joined: {_first(error)}") from error
+        _start(ray, workers=self.workers, address=self.address)
         try:
             yield ray
         finally:
@@ -208,6 +199,24 @@ def _ray() -> Any:
     except ImportError as error:
         raise UserError("--engine ray needs Ray, which is not installed; pip install 'adloom[ray]'") from error
     return ray
+
+
+def _start(ray: Any, *, workers: int | None, address: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    for last in (False, True):
+        try:
+            if address is None:
+                # As Ray counts them: more workers than cores may share this machine.
+                cpus = max(workers or 0, os.cpu_count() or 1)
+                ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
+            else:
+                ray.init(address=address, **quiet)
+            return
+        except Exception as error:  # a plain Exception where a machine is too busy for half a minute, others elsewhere
+            ray.shutdown()
+            if last or address is not None:
+                what = "no Ray cluster starts here" if address is None else f"the cluster at {address} is closed to us"
+                raise UserError(f"{what}: {_first(error)}") from error
 
 
 def _probe(address: str) -> None:

@@ -12,6 +12,8 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -38,7 +40,7 @@ def kept_to(cores: Sequence[int]) -> Iterator[None]:
 @contextmanager
 def cluster_of(workers: int, *, cores: Sequence[int]) -> Iterator[Any]:
     """A cluster of one-CPU nodes, a core each; its head does no work."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "120"}
     import ray
     from ray.cluster_utils import Cluster
 
@@ -91,6 +93,22 @@ def score(work: Path, *, rows: int, batch: int, cluster: Any) -> dict[str, float
     }
 
 
+def child(work: str, rows: str, batch: str, workers: str) -> None:
+    with cluster_of(int(workers), cores=sorted(os.sched_getaffinity(0))) as cluster:
+        print(json.dumps(score(Path(work), rows=int(rows), batch=int(batch), cluster=cluster)))
+
+
+def apart(function: str, *words: object) -> str:
+    """What a function of this module prints, in a process of its own: Ray forks as it starts, before jax is there."""
+    code = f"import sys; from tests.benchmarks.score_ray import {function}; {function}(*sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout
+
+
+def artifact(folder: str) -> None:
+    write_artifact(Path(folder))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
@@ -106,15 +124,14 @@ def main() -> None:
         work = args.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
         if not (work / "artifact").exists():
-            write_artifact(work / "artifact")
+            apart("artifact", work / "artifact")
         for _ in range(args.rounds):
             for name, kept in (("local, one core", cores[:1]), ("local", cores)):
                 with kept_to(kept):
                     runs.setdefault(name, []).append(measure(work, rows=args.rows, batch=args.batch))
             for workers in args.workers:
-                with cluster_of(workers, cores=cores) as cluster:
-                    found = score(work, rows=args.rows, batch=args.batch, cluster=cluster)
-                runs.setdefault(f"ray {workers}", []).append(found)
+                found = apart("child", work, args.rows, args.batch, workers).splitlines()[-1]
+                runs.setdefault(f"ray {workers}", []).append(json.loads(found))
                 same &= (work / "ray.parquet").read_bytes() == (work / "y.parquet").read_bytes()
     middle = {name: statistics.median(r["rows_per_second"] for r in found) for name, found in runs.items()}
     result: dict[str, Any] = {"benchmark": "score_ray", "cpus": len(cores), "rows": args.rows, "batch": args.batch}

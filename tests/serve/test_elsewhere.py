@@ -1,12 +1,12 @@
 """The engine beyond one process, on a local Ray cluster of two workers: the bytes of a local run, whoever dies."""
 
+import contextlib
 import functools
 import os
 import signal
 import socket
 import sys
 import warnings
-from contextlib import closing
 
 import pyarrow.parquet as pq
 import pytest
@@ -27,15 +27,13 @@ BATCH, SPAN = 64, 200
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two CPUs, so that two workers find no third."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"os\.fork", category=RuntimeWarning)  # other tests have begun jax
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
-    yield Cluster(workers=2)
-    ray.shutdown()
+    """One start for all: within it, every command finds Ray there. Other tests have begun jax, which warns of forks."""
+    workers = Cluster(workers=2)
+    with contextlib.ExitStack() as stack:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"os\.fork", category=RuntimeWarning)
+            stack.enter_context(workers.connected())
+        yield workers
 
 
 class Mortal(ParquetInput):
@@ -213,7 +211,7 @@ def test_an_engine_of_no_name_is_refused(tmp_path, capsys):
 
 
 def test_an_address_that_does_not_answer_is_refused_at_once(tmp_path, capsys):
-    with closing(socket.socket()) as taken:
+    with contextlib.closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: it refuses
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert refused(tmp_path, "--engine", "ray", "--address", address) == 2

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -246,3 +247,25 @@ def test_two_processes_do_not_write_one_output(path, tmp_path):
     with pytest.raises(UserError, match="is being written by another process"):
         run(path, tmp_path / "y.parquet")
     held.drop()
+
+
+def test_a_part_that_a_straggler_of_another_run_left_is_not_taken(tmp_path):
+    """A worker on another machine may write a part after its run has ended and another has begun in its place."""
+    schema = pa.schema([("x", pa.int64())])
+
+    def begun(model):
+        return Parts(tmp_path / "y.parquet", made_from={"model": model}, schema=schema, resume=False)
+
+    first = begun("a")
+    with closing(first.write(0)) as part:
+        part.add(pa.record_batch([[1]], schema=schema), rejects=[])
+    assert first.done(0)
+    left = {path: path.read_bytes() for path in first.folder.glob("part-*")}
+    first.close()
+    for model in ("b", "a"):
+        second = begun(model)
+        assert not second.done(0)
+        for path, content in left.items():
+            path.write_bytes(content)
+        assert second.done(0) == (model == "a")
+        second.close()
