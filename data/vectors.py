@@ -34,6 +34,11 @@ def read(path: Path, *, model: str | None = None) -> tuple[np.ndarray, np.ndarra
     return ids, vectors, made_by
 
 
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows of length 1; zeros stay."""
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
 def opened(folder: Path) -> dict[str, Any]:
     """The manifest of a folder of vectors, once every shard has been found unchanged."""
     manifest = verify(folder, kind=KIND)

@@ -8,6 +8,7 @@ import numpy as np
 from data.errors import UserError
 from data.pipeline import VALID
 from data.sources import SourceConfig
+from data.vectors import unit
 from train.evaluators import Evaluation, Evaluator, Predict, RankTally, depth
 from train.metrics.base import Arrays, Metric, column
 from train.metrics.classes import ClassAccuracy, Precision
@@ -108,8 +109,3 @@ def classify(
         part = {name: value[rows] for name, value in batch.items()}
         tally.update(ranked, {**part, "class": part[label]}, catalogue=len(names))
     return tally.evaluation()
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Rows of length 1; zeros stay."""
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

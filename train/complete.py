@@ -7,28 +7,25 @@ import chz
 import jax.numpy as jnp
 import numpy as np
 
-from data.errors import UserError
 from data.features import FIRST
 from data.mall.config import Mall
+from data.mall.halves import PARTS, Half, halves, lacking, patches
 from data.mall.latents import ATTRIBUTES
-from data.mall.rng import uniforms
 from data.mall.shoppers import MallShoppers
 from data.mall.sources import MallProducts
-from data.mall.vectors import read_vectors
 from data.mall.views.words import FORMS, lexicon
 from data.pipeline import VALID
+from data.vectors import unit
 from modules.content.completion import fill, nearest
-from train.class_names import unit
 from train.evaluators import RankTally
 from train.metrics.ranking import Recall
 from train.metrics.ranks import padded, positions, rank_blocks
 from train.pipeline import Results, Say, Stage
 from train.recommend import RecommendVideos, tastes
+from train.stored import predictions
 
-Method = Literal["zero", "mean", "retrieval", "truth"]
-PARTS = ("image", "title")
+Method = Literal["zero", "mean", "retrieval", "generated", "truth"]
 NAMED = ("leaf", "brand", "quality", "theme", *ATTRIBUTES)
-PATCH = 8  # pixels: completed pictures are compared patch by patch
 DRAWS = 200  # of the bootstrap
 
 
@@ -49,33 +46,38 @@ class Complete(Stage):
     missing: float = chz.field(default=0.3, doc="share of the listings that lack a part, one half each")
     neighbours: int = 10
     temperature: float = 0.05
+    captioner: str | None = chz.field(default=None, doc="workdir that tells titles, for method=generated")
+    painter: str | None = chz.field(default=None, doc="workdir that paints pictures, for method=generated")
     seed: int = 0
 
     @chz.validate
     def _check(self) -> None:
+        if self.method == "generated" and (self.captioner is None or self.painter is None):
+            raise ValueError(
+                "method=generated needs a captioner and a painter, workdirs such as @captioner and @painter"
+            )
         if not 0 < self.missing < 1 or self.neighbours < 1 or self.temperature <= 0:
             raise ValueError("missing lies between 0 and 1; neighbours and temperature are above 0")
 
     def run(self, *, out: Path, say: Say) -> Results:
         mall, products = self.mall, MallProducts(mall=self.mall).make()
-        vectors = read_vectors(self.of, rows=FIRST + mall.n_items)[FIRST:]
-        if vectors.shape[1] % 2:
-            raise UserError(f"{self.of} holds {vectors.shape[1]} numbers a row: join a picture's and a title's vector")
-        halves = dict(zip(PARTS, np.split(vectors.astype(np.float64), 2, axis=1), strict=True))
+        vectors = halves(self.of, mall=mall)
         rows = products.take(np.arange(len(products)))
-        luck = uniforms(self.seed, name="missing part", ids=np.arange(len(products)), draws=1)[:, 0]
-        lacks = {"image": luck < self.missing / 2, "title": (luck >= self.missing / 2) & (luck < self.missing)}
+        lacks = lacking(len(products), missing=self.missing, seed=self.seed)
         content = {"image": patches(rows["image"]), "title": words(mall, rows["title"])}
         known = ~lacks["image"] & ~lacks["title"]
         results: Results = {}
-        filled = {part: halves[part].copy() for part in PARTS}
+        filled = {part: vectors[part].copy() for part in PARTS}
         for part, other in (PARTS, PARTS[::-1]):
             hidden = lacks[part]
-            whole, keys = np.concatenate([halves[part], content[part]], axis=1), halves[other]
-            guess = self._fill(keys[hidden], keys=keys[known], values=whole[known], truth=whole[hidden])
-            vector, made = np.split(guess, [halves[part].shape[1]], axis=1)
+            whole, keys = np.concatenate([vectors[part], content[part]], axis=1), vectors[other]
+            if self.method == "generated":
+                guess = self._generate(part, present=keys[hidden])
+            else:
+                guess = self._fill(keys[hidden], keys=keys[known], values=whole[known], truth=whole[hidden])
+            vector, made = np.split(guess, [vectors[part].shape[1]], axis=1)
             filled[part][hidden] = vector
-            cosine = np.einsum("nd,nd->n", unit(vector), unit(halves[part][hidden]))
+            cosine = np.einsum("nd,nd->n", unit(vector), unit(vectors[part][hidden]))
             results |= self._interval(f"{part}/cosine", cosine)
             if part == "title":
                 said = content["title"][known].sum(axis=1).mean()
@@ -102,6 +104,13 @@ class Complete(Stage):
         )
         return np.asarray(fill(which, weight, values=jnp.asarray(values, jnp.float32)), np.float64)
 
+    def _generate(self, part: Half, *, present: np.ndarray) -> np.ndarray:
+        """Vector and content, as `MallHalves` had them for training."""
+        workdir = self.captioner if part == "title" else self.painter
+        found = predictions(Path(str(workdir)), rows={"present": unit(present).astype(np.float32)})
+        content = words(self.mall, found["said"]) if part == "title" else found["painted"]
+        return np.concatenate([found["vector"], content], axis=1).astype(np.float64)
+
     def _recommend(self, prefix: str, items: np.ndarray) -> Results:
         source = MallShoppers(mall=self.mall)
         rows = source.make()
@@ -121,13 +130,6 @@ class Complete(Stage):
         means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(DRAWS)]
         low, high = np.quantile(means, [0.025, 0.975])
         return {name: float(values.mean()), f"{name}/low": float(low), f"{name}/high": float(high)}
-
-
-def patches(images: np.ndarray) -> np.ndarray:
-    """[n, patches x channels], 0..1: the mean colour of each patch."""
-    n, height, width, channels = images.shape
-    grid = images.reshape(n, height // PATCH, PATCH, width // PATCH, PATCH, channels)
-    return grid.mean(axis=(2, 4)).reshape(n, -1) / 255.0
 
 
 def words(mall: Mall, titles: np.ndarray) -> np.ndarray:

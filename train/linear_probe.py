@@ -5,7 +5,8 @@ import numpy as np
 
 from data.errors import UserError
 from data.sources import SourceConfig
-from train.class_names import classify, unit
+from data.vectors import unit
+from train.class_names import classify
 from train.evaluators import Evaluation, Evaluator, Predict
 from train.metrics.base import Metric, column
 from train.metrics.classes import ClassAccuracy

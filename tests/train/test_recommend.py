@@ -8,11 +8,18 @@ from data.errors import UserError
 from data.features import FIRST
 from data.mall.build import build
 from data.mall.config import DAY, Mall
+from data.mall.halves import MallHalves, lacking
 from data.mall.shoppers import MallShoppers
 from data.mall.sources import MallProducts
+from data.pipeline import Loader
+from modules.content.generator import Captioner, Painter
 from train.complete import Complete, f1, patches, words
+from train.experiment import Experiment
+from train.loop import train
 from train.metrics.ranking import MRR, Recall
+from train.optim import Optimizer
 from train.recommend import RecommendVideos
+from train.tasks.generate import Generate
 
 MALL = Mall(size="tiny")
 
@@ -97,6 +104,50 @@ def test_retrieval_completes_better_than_the_mean_and_the_mean_than_nothing(vect
     np.savez(odd, id=FIRST + np.arange(MALL.n_items), vector=np.ones((MALL.n_items, 3)))
     with pytest.raises(UserError, match="3 numbers a row"):
         Complete(of=str(odd), mall=MALL).run(out=tmp_path, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def generators(vectors, tmp_path_factory):
+    """A captioner and a painter, briefly trained on the listings that lack nothing."""
+    folder = tmp_path_factory.mktemp("generators")
+    models = {"title": Captioner(dim=16, depth=1, heads=2, dropout=0.0, hidden=(32,)), "image": Painter(hidden=(32,))}
+    for part, model in models.items():
+        experiment = Experiment(
+            model=model,
+            task=Generate(),
+            source=MallHalves(of=str(vectors), mall=MALL, lacks=part),
+            loader=Loader(batch_size=64, prefetch=0),
+            optimizer=Optimizer(lr=1e-2),
+            steps=120,
+        )
+        train(experiment, workdir=folder / part, say=lambda line: None)
+    return {"captioner": str(folder / "title"), "painter": str(folder / "image")}
+
+
+def test_generators_fill_what_is_hidden_from_what_is_there(vectors, generators, tmp_path):
+    def fill(method, **more):
+        return Complete(of=str(vectors), mall=MALL, method=method, **more).run(out=tmp_path, say=lambda line: None)
+
+    found, mean, nothing = fill("generated", **generators), fill("mean"), fill("zero")
+    assert found["title/f1"] > mean["title/f1"] and found["title/cosine"] > mean["title/cosine"] + 0.1
+    assert found["image/mse"] < mean["image/mse"] < nothing["image/mse"]
+    with pytest.raises(ValueError, match="needs a captioner and a painter"):
+        Complete(of=str(vectors), method="generated")
+
+
+def test_generators_learn_from_listings_that_lack_nothing(vectors):
+    products = MallProducts(mall=MALL).make()
+    hidden = lacking(len(products), missing=0.3, seed=0)
+    whole = np.flatnonzero(~hidden["image"] & ~hidden["title"])
+    assert not (hidden["image"] & hidden["title"]).any() and len(whole) == pytest.approx(0.7 * len(products), rel=0.1)
+    told, painted = (MallHalves(of=str(vectors), mall=MALL, lacks=part).make().columns for part in ("title", "image"))
+    rows = products.take(whole)
+    np.testing.assert_array_equal(told["title"], rows["title"])
+    np.testing.assert_allclose(painted["patches"], patches(rows["image"]), rtol=1e-5)
+    # In this fixture a title's vector is the picture's, turned round.
+    np.testing.assert_allclose(told["present"], -told["gone"], atol=1e-6)
+    np.testing.assert_array_equal(told["present"], painted["gone"])
+    assert np.allclose(np.linalg.norm(told["present"], axis=1), 1, atol=1e-5)
 
 
 def test_measures_of_a_filling(rng):
