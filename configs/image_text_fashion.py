@@ -12,7 +12,7 @@ them are trained on: say so beside a comparison. The benchmark's MRR is that of 
 """
 
 from data.packed_classes import PackedClasses, PackedPrompts
-from data.packed_images import PackedImages
+from data.packed_images import PackedImages, Split
 from data.pipeline import Loader
 from modules.content.image_text import ImageText
 from modules.encoders.vision import ConvNet
@@ -34,10 +34,16 @@ def get_config() -> Experiment:
 
 def experiment(*, tokenizer: str | None = None, vectors: str | None = None) -> Experiment:
     """With the tokenizer, or the vectors of titles, of a published encoder."""
-    shared = {"path": FOLDER, "tokenizer": tokenizer, "vectors": vectors}
-    everything = PackedClasses(**shared, split="all")
+
+    def listings(split: Split, *, most: int | None = None) -> PackedClasses:
+        return PackedClasses(path=FOLDER, tokenizer=tokenizer, vectors=vectors, split=split, most=most)
+
+    def pairs(split: Split) -> PackedImages:
+        return PackedImages(path=FOLDER, tokenizer=tokenizer, vectors=vectors, split=split)
+
+    everything = listings("all")
     valid = Retrieve(
-        source=PackedImages(**shared, split="val"),
+        source=pairs("val"),
         target="product",
         key="product",
         metrics=(Recall(ks=(1, 10)), MedianRank()),
@@ -46,13 +52,13 @@ def experiment(*, tokenizer: str | None = None, vectors: str | None = None) -> E
     return Experiment(
         model=ImageText(vision=ConvNet()),
         task=Contrastive(label="product"),
-        source=PackedImages(**shared),
+        source=pairs("train"),
         loader=Loader(batch_size=256),
         optimizer=Optimizer(algorithm="adamw", lr=1e-3, warmup_steps=30, lr_schedule="cosine", weight_decay=0.01),
         evals={
             "valid": valid,
             "kagl": RetrieveEvery(
-                source=PackedClasses(**shared, split="val", most=2000),
+                source=listings("val", most=2000),
                 corpus=everything,
                 target="product",
                 key="product",
@@ -63,7 +69,7 @@ def experiment(*, tokenizer: str | None = None, vectors: str | None = None) -> E
                 prompts={name: PackedPrompts(path=FOLDER, tokenizer=tokenizer, of=name) for name in everything.classes},
                 blend=0.1,
             ),
-            "neighbours": ContactSheet(source=PackedClasses(**shared, split="val"), key="product"),
+            "neighbours": ContactSheet(source=listings("val"), key="product"),
         },
         steps=1500,
     )

@@ -32,6 +32,7 @@ from data.vocabulary import Vocabularies
 HOME = "https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-small, packed by your own script"
 ATTRIBUTES = ("gender", "masterCategory", "subCategory", "articleType", "baseColour", "season", "year", "usage")
 BYTES = "images.bin"
+Split = Literal["train", "val", "all"]
 TITLE = "title.json"
 VECTOR = "title_vector"
 
@@ -75,7 +76,7 @@ class PackedImages(SourceConfig):
     """
 
     path: str = chz.field(doc="folder with images.bin, images.idx.tsv, items.tsv, split.tsv; may begin with $NAME")
-    split: Literal["train", "val", "all"] = "train"
+    split: Split = "train"
     height: int = 80
     width: int = 60
     tokens: int = chz.field(default=4000, doc="size of the tokenizer that is learnt")
@@ -144,7 +145,7 @@ class PackedImages(SourceConfig):
         return Vocabularies(folder)
 
 
-def _digest(data: bytes) -> "hashlib._Hash":
+def _digest(data: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(data, digest_size=16)
 
 

@@ -116,6 +116,7 @@ class ComposedModel(Model):
 
     def _said(self, image, ids, *, where, rngs: nnx.Rngs | None) -> Float[Array, "b d"]:
         """The text of the picture's word and of the tokens, None of which count where `where` is None."""
+        assert isinstance(self.language, TextTransformerEncoder) and isinstance(self.fusion, Inversion)
         where = jnp.zeros(ids.shape, bool) if where is None else where
         text = self.language.after(self.fusion.word(image), ids, where=where, rngs=rngs)
         return unit(self.text_out(text))

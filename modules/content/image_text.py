@@ -54,7 +54,7 @@ class ImageTextModel(Model):
             raise ValueError(f"vectors of {self.vision.width} and {width} share no space: give model.dim")
         self.image_out = _projection(self.vision.width, config.dim, rngs=rngs)
         self.text_out = None if width is None else _projection(width, config.dim, rngs=rngs)
-        self.vector_name = config.vector
+        self.vector_name = config.vector or ""
         self.vector_size = 0 if config.vector is None else features[config.vector].shape[-1]
         self.vector_out = _projection(self.vector_size, config.dim, rngs=rngs) if self.vector_size else None
         self.temperature = Temperature(config.scale, bias=config.bias)
