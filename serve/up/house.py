@@ -25,13 +25,18 @@ class House:
             threads=config.threads,
             watcher=self.metrics,
         )
-        self.metrics.watch(queue=lambda: len(self._batcher), items=self._items)
+        self.metrics.watch(queue=lambda: self.waiting, items=self._items)
         self._look = Every(self.holder.look, seconds=config.watch_seconds) if config.watch_seconds else None
 
     @property
     def serving(self) -> Serving:
         """Ask once a request: the next call may find another."""
         return self.holder.current
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._batcher)
 
     def check_ready(self) -> None:
         if self.draining:

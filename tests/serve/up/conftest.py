@@ -106,6 +106,11 @@ def ask(app, method, path, **options):
     return asyncio.run(call())
 
 
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
 def wait_for(condition, *, seconds=60):
     end = time.monotonic() + seconds
     while not condition():

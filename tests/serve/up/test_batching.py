@@ -10,6 +10,7 @@ import pytest
 from data.errors import UserError
 from serve.up.batching import Batcher
 from serve.up.errors import Problem
+from tests.serve.up.conftest import until
 
 
 class Seen:
@@ -54,11 +55,6 @@ def rows(*values):
 async def ask(batcher, device, *values, seconds=5.0):
     done = await batcher.together(device, rows(*values), count=len(values), seconds=seconds)
     return done["y"].tolist()
-
-
-async def until(condition):
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 def test_what_waits_is_joined_and_each_gets_its_own(seen):

@@ -2,16 +2,17 @@
 
 import asyncio
 import re
+import threading
 
 import pytest
 
 from serve.up.config import Limits
-from tests.serve.up.conftest import ask, client_of, rows_of, serving, tensors
+from tests.serve.up.conftest import ask, client_of, rows_of, serving, tensors, until
 
 
 @pytest.fixture(scope="module")
 def guarded(exported):
-    limits = Limits(body_mib=0.01, body_seconds=0.2, waiting=3, request_seconds=0.5)
+    limits = Limits(body_mib=0.01, body_seconds=0.2, waiting=3, request_seconds=1.5)
     with serving(exported, token="secret", limits=limits, name="shop") as app:
         yield app
 
@@ -106,24 +107,33 @@ def test_a_body_that_does_not_come_is_given_up(guarded):
 
 
 def test_more_requests_than_may_wait_get_429_and_late_ones_504(guarded, monkeypatch):
-    import threading
-
-    go = threading.Event()
-    real = guarded.state.house.serving.artifact.forward
-    monkeypatch.setattr(guarded.state.house.serving.artifact, "forward", lambda rows: (go.wait(10), real(rows))[1])
+    go, begun = threading.Event(), []
+    house = guarded.state.house
+    real = house.serving.artifact.forward
+    monkeypatch.setattr(house.serving.artifact, "forward", lambda rows: (begun.append(1), go.wait(10), real(rows))[2])
 
     async def run():
         async with client_of(guarded, headers=AUTH) as client:
             path, body = "/v2/models/shop/infer", {"inputs": tensors(rows_of(2))}
-            calls = [asyncio.create_task(client.post(path, json=body)) for _ in range(9)]
-            done, _ = await asyncio.wait(calls, timeout=5)
-            go.set()
-            return [t.result() for t in done]
 
-    found = asyncio.run(run())
-    statuses = sorted(answer.status_code for answer in found)
-    assert len(found) == 9 and set(statuses) == {429, 504} and statuses.count(504) == 5  # two under way, three waiting
-    assert all("retry-after" in a.headers for a in found if a.status_code == 429)
+            def ask_for(count):
+                return [asyncio.create_task(client.post(path, json=body)) for _ in range(count)]
+
+            slow = ask_for(1)
+            await until(lambda: len(begun) == 1)  # a device thread each, before others can be joined to it
+            slow += ask_for(1)
+            await until(lambda: len(begun) == 2)
+            slow += ask_for(3)
+            await until(lambda: house.waiting == 3)
+            refused = await asyncio.gather(*ask_for(4))
+            late = await asyncio.gather(*slow)
+            go.set()
+            return refused, late
+
+    refused, late = asyncio.run(run())
+    assert {answer.status_code for answer in refused} == {429}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert {answer.status_code for answer in late} == {504}
     assert ask(guarded, "POST", "/v2/models/shop/infer", headers=AUTH, json={"inputs": tensors(rows_of(2))}).is_success
 
 
