@@ -23,11 +23,14 @@ def lists(rng):
 def test_recall_of_the_exact_list(lists, rng):
     exact = np.stack([rng.choice(30, 8, replace=False) for _ in range(20)])
     exact[3] = -1
+    exact[5, 2:] = -1  # a small catalogue: two are all there is
     found, _ = measure(ExactRecall(ks=(3, 8)), top=lists, exact=exact)
     for k in (3, 8):
-        rows = [len(set(a[:k]) & set(b[:k])) / k for a, b in zip(lists.tolist(), exact.tolist(), strict=True)]
-        del rows[3]
+        both = list(zip(lists[:, :k].tolist(), exact[:, :k].tolist(), strict=True))
+        rows = [len((set(a) & set(b)) - {-1}) / len(set(b) - {-1}) for a, b in both if max(b) >= 0]
         assert found[f"exact_recall@{k}"] == pytest.approx(np.mean(rows))
+    lists[5] = -1
+    assert measure(ExactRecall(ks=(8,)), top=lists[5:6], exact=exact[5:6])[0] == {"exact_recall@8": 0.0}
     assert measure(ExactRecall(ks=(8,)), top=exact, exact=exact)[0] == {"exact_recall@8": 1.0}
 
 
