@@ -110,8 +110,8 @@ def checked_queries(queries: np.ndarray, *, dim: int, metric: Metric, k: int) ->
         raise UserError(f"queries have shape {queries.shape}, the index holds vectors of {dim}")
     if k < 1:
         raise UserError(f"cannot find the {k} nearest vectors; choose k from 1")
-    faulty = np.flatnonzero(~np.isfinite(queries).all(1))
-    if len(faulty):
+    if not np.isfinite(queries).all():
+        faulty = np.flatnonzero(~np.isfinite(queries).all(1))
         raise UserError(f"query {faulty[0]} is not finite, and {len(faulty) - 1} more")
     return unit(queries, what="query") if metric == "cosine" else queries
 

@@ -88,14 +88,21 @@ class Scann:
         reorder, searched = self.settings.at(most)
         if len(queries) == 1:
             rows, scores = self._searcher.search(queries[0], most, reorder, searched)
-            rows, scores = rows[None].astype(np.int64), scores[None]
+            rows, scores = rows[None], scores[None]
         else:
             rows, scores = self._searcher.search_batched(queries, most, reorder, searched, False, 0)
-            rows = rows.astype(np.int64)
             if np.isnan(scores[:, -1:]).any():
-                absent = np.isnan(scores)
+                absent, rows = np.isnan(scores), rows.astype(np.int64)
                 rows[absent], scores[absent] = -1, -np.inf
-        return padded(rows, scores, k=k)
+        return (rows, scores) if rows.shape[1] == k else padded(rows.astype(np.int64), scores, k=k)
+
+    def single(self, query: np.ndarray, *, k: int) -> Found | None:
+        """Rows [k] and scores [k] for one query [d], with nothing checked; None where `nearest` should be asked."""
+        try:
+            rows, scores = self._searcher.search(query, k, *self.settings.at(k))
+        except RuntimeError:  # of what is not finite; the checks before `nearest` say so
+            return None
+        return (rows, scores) if len(rows) == k else None
 
     def save(self, folder: Path) -> None:
         """Nothing that it writes is a pickle: protocol buffers and arrays."""
