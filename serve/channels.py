@@ -11,8 +11,9 @@ import numpy as np
 from data.columns import lists
 from data.errors import UserError
 from serve.artifact import Artifact, load
+from serve.content import ContentTower, Kind
 from serve.features.store import FeatureStore, Item, open_store
-from serve.funnel_config import ByItem, ByList, ByTower, Channel, FunnelConfig, Merge
+from serve.funnel_config import ByContent, ByItem, ByList, ByTower, Channel, FunnelConfig, Merge
 from serve.index.base import Index
 from serve.index.open import open_index
 from serve.index.where import Where
@@ -21,6 +22,7 @@ from serve.request import RequestEncoder
 
 RECIPROCAL = 60
 """The constant of reciprocal rank fusion, as in its paper."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -32,6 +34,8 @@ class Asked:
     where: Where | None = None
     meets: Callable[[Sequence[Item]], np.ndarray] | None = None
     """Which items meet `where` by their stored features, for channels that have no index to ask."""
+    text: str | None = None
+    picture: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,36 @@ class ItemChannel:
         return sorted(best.items(), key=lambda pair: -pair[1])[:quota]  # of equal ones the first found comes first
 
 
+class ContentChannel:
+    """The mean of the vectors of what the request holds; nothing where it holds neither words nor a picture."""
+
+    fields: frozenset[str] = frozenset()
+
+    def __init__(self, config: ByContent, *, folder: Path):
+        self.index: Index = open_index(folder / config.index)
+        self.versions = {"index": self.index.model}
+        tokenizer = None if config.tokenizer is None else folder / config.tokenizer
+        self._towers: dict[Kind, ContentTower] = {}
+        if config.text is not None:
+            path = folder / config.text
+            self._towers["text"] = ContentTower(path, kind="text", index=self.index, tokenizer=tokenizer)
+        if config.picture is not None:
+            self._towers["picture"] = ContentTower(folder / config.picture, kind="picture", index=self.index)
+        self.versions |= {kind: tower.version for kind, tower in self._towers.items()}
+        self.reads = frozenset(self._towers)
+
+    def needs(self, asked: Asked) -> frozenset[str]:
+        return self.fields
+
+    def find(self, asked: Asked, *, quota: int) -> Found:
+        given = {"text": asked.text, "picture": asked.picture}
+        vectors = [tower(given[kind]) for kind, tower in self._towers.items() if given[kind] is not None]
+        if not vectors:
+            return []
+        query = np.mean(np.stack(vectors), axis=0, keepdims=True)
+        return _paired(*self.index.search(query, k=quota, where=asked.where))
+
+
 class ListChannel:
     def __init__(self, config: ByList, *, folder: Path):
         self._config = config
@@ -168,6 +202,8 @@ def open_channel(config: Channel, *, folder: Path) -> Opened:
             return TowerChannel(config, folder=folder)
         case ByItem():
             return ItemChannel(config, folder=folder)
+        case ByContent():
+            return ContentChannel(config, folder=folder)
         case ByList():
             return ListChannel(config, folder=folder)
     raise UserError(f"{type(config).__name__} is no channel that this version opens")

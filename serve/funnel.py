@@ -36,10 +36,10 @@ from serve.ranker import Ranker
 class Request:
     """One page for one user.
 
-    `candidates` take the place of retrieval; `item` and `vector` stand for what channels would read of the user; `text`
-    and `picture` (the bytes of its file) are what channels by content search by. `skip` names channels, rank, calibrate,
-    caps, diversity or auction. `shown` counts, by column and value, what the user has
-    seen (caps per user); `bids` replace those of the feature store.
+    `candidates` take the place of retrieval; `item` and `vector` stand for what channels would read of the user; by
+    `text` and `picture` (the bytes of a file) channels by content search. `skip` names channels, rank, calibrate, caps,
+    diversity or auction. `shown` counts, by column and value, what the user has seen (caps per user); `bids` replace
+    those of the feature store.
     """
 
     user: Mapping[str, Any]

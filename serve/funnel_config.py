@@ -54,6 +54,29 @@ class ByItem(Channel):
 
 
 @chz.chz
+class ByContent(Channel):
+    """Nearest to what a request says or shows, in words, a picture or both; of a request without them it finds nothing.
+
+    The towers give vectors of the index's own space: where its items are outputs joined end to end, such as item and
+    query, a text is its output as often, export --vectors query,query.
+    """
+
+    index: str = chz.field(doc="folder of an index of item vectors by a content encoder")
+    text: str | None = chz.field(default=None, doc="artefact that gives the vector of a text")
+    picture: str | None = chz.field(default=None, doc="artefact that gives the vector of a picture")
+    tokenizer: str | None = chz.field(
+        default=None, doc="tokenizer.json of the texts, where the artefact brings none and takes token ids"
+    )
+
+    @chz.validate
+    def _reads_something(self):
+        if self.text is None and self.picture is None:
+            raise ValueError("a channel by content needs an artefact for text, for picture, or both")
+        if self.tokenizer is not None and self.text is None:
+            raise ValueError("a tokenizer is of texts, which this channel does not read")
+
+
+@chz.chz
 class ByList(Channel):
     """A stored list, such as what is popular in a category."""
 
@@ -93,6 +116,19 @@ class Elapsed:
 
 
 @chz.chz
+class Display:
+    """What people are shown of an item, which no model reads."""
+
+    store: str | None = chz.field(
+        default=None, doc="feature store with title and image; None: they are columns of the funnel's own"
+    )
+    title: str | None = chz.field(default=None, doc="column with the title")
+    image: str | None = chz.field(default=None, doc="column with the bytes of a PNG, JPEG, GIF or WebP file")
+    columns: tuple[str, ...] = chz.field(default=(), doc="further columns of the funnel's feature store")
+    filters: tuple[str, ...] = chz.field(default=(), doc="those that people filter by")
+
+
+@chz.chz
 class FunnelConfig:
     channels: Mapping[str, Channel] = chz.field(
         doc="by name; of equal scores the earlier channel's candidate comes first"
@@ -110,6 +146,7 @@ class FunnelConfig:
         default_factory=dict, doc="fields of the user that a request may leave out, such as the position on the page"
     )
     k: int = chz.field(default=10, doc="items of a page, where the request does not say")
+    display: Display = chz.field(default_factory=Display)
 
     @chz.validate
     def _names_are_told_apart(self):

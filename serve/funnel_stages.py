@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 
 from data.mall.config import Mall
 from data.mall.sources import Split
+from data.mall.tokenizer import word_tokenizer
 from data.tables import TableConfig
+from data.tokenizer import save
 from serve.export import export_vectors
 from serve.features.arrow_store import build
 from serve.features.tables import parquet_table
@@ -18,7 +20,7 @@ from serve.pack import PLATFORMS
 from serve.replay import replay, write_report
 from train.pipeline import Results, Say, Stage
 
-TABLE, STORE, FUNNEL = "table.parquet", "features", "funnel"
+TABLE, STORE, FUNNEL, WORDS = "table.parquet", "features", "funnel", "tokenizer.json"
 
 
 @chz.chz
@@ -46,6 +48,18 @@ class Features(Stage):
 
 
 @chz.chz
+class Words(Stage):
+    """The mall's words as the file `tokenizer.json`, for queries that people type."""
+
+    mall: Mall = chz.field(default_factory=Mall)
+
+    def run(self, *, out: Path, say: Say) -> Results:
+        tokenizer = word_tokenizer(self.mall)
+        save(tokenizer, target=out / WORDS)
+        return {"words": tokenizer.get_vocab_size()}
+
+
+@chz.chz
 class ExportVectors(Stage):
     """One side of a two-tower model as an artefact; later stages name it "@<this stage>"."""
 
@@ -64,9 +78,13 @@ class Funnel(Stage):
     """A funnel in this stage's folder `funnel`, with copies of all its parts."""
 
     config: FunnelConfig = chz.field(doc="its paths name earlier stages")
+    examples: TableConfig | None = chz.field(
+        default=None, doc="a row for each user that its page offers; columns that no part reads are left out"
+    )
 
     def run(self, *, out: Path, say: Say) -> Results:
-        versions = build_funnel(self.config, output=out / FUNNEL)
+        users = [] if self.examples is None else self.examples.make().to_pylist()
+        versions = build_funnel(self.config, output=out / FUNNEL, examples=users)
         say(f"{', '.join(self.config.channels)} -> {', '.join(self.config.stages()[len(self.config.channels) :])}")
         return {**versions, "bytes": sum(p.stat().st_size for p in (out / FUNNEL).rglob("*") if p.is_file())}
 

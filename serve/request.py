@@ -115,7 +115,7 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def _array(values: Sequence[Any], *, feature: Any, where: str) -> pa.Array:
     label = f"{where}.{feature.name}"
     if isinstance(feature, Image):
-        return pa.array([None if v is None else _picture(v, label=label) for v in values], pa.binary())
+        return pa.array([None if v is None else from_base64(v, label=label) for v in values], pa.binary())
     try:
         return pa.array(values)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
@@ -123,7 +123,7 @@ def _array(values: Sequence[Any], *, feature: Any, where: str) -> pa.Array:
         raise UserError(f"{label} does not hold values of one type: {reason}") from error
 
 
-def _picture(value: Any, *, label: str) -> bytes:
+def from_base64(value: Any, *, label: str) -> bytes:
     """JSON has no bytes."""
     if not isinstance(value, str):
         raise UserError(f"{label} is a picture: give the bytes of its file as base64")

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from data.errors import UserError
-from serve.up import ops, v1, v2
+from serve.up import home, ops, v1, v2
 from serve.up.config import Up
 from serve.up.describe import API
 from serve.up.errors import Problem, answer, as_problem, request_id
@@ -43,6 +43,7 @@ def make_app(config: Up) -> FastAPI:
     app.include_router(v1.routes(house))
     app.include_router(v2.routes(house))
     app.include_router(ops.routes(house, app=app))
+    app.include_router(home.routes(house))
 
     async def failed(request: Request, error: Exception) -> Response:
         return answer(as_problem(error), request_id=request_id(request))

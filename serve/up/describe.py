@@ -94,6 +94,11 @@ CANDIDATES = {
     "description": "raw fields of the items: objects, or one object of columns, which is read faster; of a funnel: ids",
     "anyOf": [_list({"anyOf": [ANYTHING, ID]}, minItems=1), {"type": "object", "additionalProperties": _list(ANY)}],
 }
+SEARCH = {
+    "text": {**TEXT, "description": "of a funnel: words to search by"},
+    "picture": {**TEXT, "description": "of a funnel: a picture to search by, the bytes of its file as base64"},
+    "display": {**TRUTH, "description": "of a funnel: also title and columns that people are shown"},
+}
 TENSOR_PARAMETERS = {"type": "object", "properties": {"binary_data_size": {"type": "integer", "minimum": 0}}}
 
 _BINARY_HEADER = {
@@ -160,6 +165,7 @@ SCHEMAS: dict[str, Any] = {
             "anyOf": [ANYTHING, _list(ANY)],
         },
         explain={"type": "boolean", "description": "of a funnel: also what was dropped, and why"},
+        **SEARCH,
     ),
     "Ranked": {"type": "object", "properties": {"versions": ANYTHING}, "required": ["versions"]},
     "Retrieve": _object(
@@ -171,6 +177,7 @@ SCHEMAS: dict[str, Any] = {
         skip=_list(TEXT, description="of a funnel: channels to leave out"),
         k={"type": "integer", "minimum": 1, "default": 10},
         where=WHERE,
+        **SEARCH,
     ),
     "Retrieved": {"type": "object", "properties": {"versions": ANYTHING}, "required": ["versions"]},
     "Items": _object(
@@ -180,6 +187,7 @@ SCHEMAS: dict[str, Any] = {
         attributes={"type": "object", "additionalProperties": _list(ANY)},
     ),
     "Removed": _object("ids", ids=_list(ID, minItems=1)),
+    "Served": _object("name versions funnel", name=TEXT, versions=ANYTHING, funnel={"type": ["object", "null"]}),
     "Changed": {"type": "object", "properties": {"items": WHOLE}, "required": ["items"]},
     "Swapped": _object("swapped versions", swapped=TRUTH, versions=ANYTHING),
     "Text": TEXT,

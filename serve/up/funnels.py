@@ -1,67 +1,118 @@
 """Requests to a funnel, from JSON to a page and back."""
 
+import asyncio
 import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from serve.channels import ContentChannel
 from serve.funnel import Funnel, Ranked, Request
 from serve.index.where import Where
+from serve.request import from_base64
 from serve.up.body import take
 from serve.up.errors import Problem
 from serve.up.house import House
 
-FIELDS = ("user", "item", "vector", "candidates", "k", "where", "skip", "shown", "bids", "explain")
+FIELDS = (
+    "user",
+    "item",
+    "vector",
+    "text",
+    "picture",
+    "candidates",
+    "k",
+    "where",
+    "skip",
+    "shown",
+    "bids",
+    "explain",
+    "display",
+)
 
 
 async def rank(house: House, funnel: Funnel, asked: Mapping[str, Any]) -> dict[str, Any]:
-    request = read(house, asked)
+    request, display = read(house, asked), take(asked, "display", bool, default=False)
     count = len(request.candidates) if request.candidates is not None else funnel.config.merge.limit
     answer = await house.alone(lambda: funnel.answer(request), count=count)
     page = {"versions": answer.versions, "items": [_ranked(item) for item in answer.items], "seconds": answer.seconds}
-    return page | ({"dropped": [_ranked(item) for item in answer.dropped]} if request.explain else {})
+    if request.explain:
+        page["dropped"] = [_ranked(item) for item in answer.dropped]
+    if display:
+        await _display(funnel, [*page["items"], *page.get("dropped", ())])
+    return page
+
+
+async def _display(funnel: Funnel, lines: list[dict[str, Any]]) -> None:
+    """Adds what people are shown; a store may be another machine, for which the others need not wait."""
+    if lines:
+        shown = await asyncio.to_thread(funnel.showcase.of, [line["id"] for line in lines])
+        for line, one in zip(lines, shown, strict=True):
+            line["display"] = one
+
+
+def about(funnel: Funnel) -> dict[str, Any]:
+    """What a page needs to know to ask."""
+    config, showcase = funnel.config, funnel.showcase
+    return {
+        "channels": list(config.channels),
+        "stages": [name for name in config.stages() if name not in config.channels],
+        "searches": {
+            name: sorted(channel.reads)
+            for name, channel in funnel.channels.items()
+            if isinstance(channel, ContentChannel)
+        },
+        "fields": sorted(funnel.fields),
+        "k": config.k,
+        "filters": showcase.filters(),
+        "examples": showcase.examples,
+    }
 
 
 async def retrieve(house: House, funnel: Funnel, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Candidates with their sources: what `rank` would go on with."""
     if "vectors" in asked:
         raise Problem(400, "a funnel retrieves for one user; give vector or user", field="vectors")
-    request = read(house, asked)
+    request, display = read(house, asked), take(asked, "display", bool, default=False)
     found = await house.alone(lambda: funnel.retrieve(request), count=1)
-    return {"versions": funnel.versions, "items": [_ranked(item) for item in found[: request.k]]}
+    items = [_ranked(item) for item in found[: request.k]]
+    if display:
+        await _display(funnel, items)
+    return {"versions": funnel.versions, "items": items}
 
 
 def read(house: House, asked: Mapping[str, Any]) -> Request:
-    body = dict(asked)
     limits = house.config.limits
-    k = take(body, "k", int, default=None)
+    k = take(asked, "k", int, default=None)
     if k is not None and not 1 <= k <= limits.k:
         raise Problem(400, f"k is {k}; choose it from 1 to {limits.k}", field="k")
-    candidates = take(body, "candidates", list, default=None)
+    candidates = take(asked, "candidates", list, default=None)
     if candidates is not None:
         house.check_rows(len(candidates), what="candidates")
         if not candidates:
             raise Problem(400, "candidates is empty: there is nothing to rank", field="candidates")
         _one_kind(candidates, field="candidates")
-    where = take(body, "where", dict, default=None)
-    skip = take(body, "skip", list, default=[])
+    where = take(asked, "where", dict, default=None)
+    skip = take(asked, "skip", list, default=[])
     if not all(isinstance(name, str) for name in skip):
         raise Problem(400, "skip is an array of names of stages", field="skip")
     shown = {
         column: dict(_pairs(counts, field=f"shown.{column}"))
-        for column, counts in take(body, "shown", dict, default={}).items()
+        for column, counts in take(asked, "shown", dict, default={}).items()
     }
     return Request(
-        user=take(body, "user", dict, default={}),
-        item=take(body, "item", (int, str), default=None),
-        vector=_vector(take(body, "vector", list, default=None)),
+        user=take(asked, "user", dict, default={}),
+        item=take(asked, "item", (int, str), default=None),
+        vector=_vector(take(asked, "vector", list, default=None)),
+        text=take(asked, "text", str, default=None),
+        picture=None if asked.get("picture") is None else from_base64(asked["picture"], label="picture"),
         candidates=candidates,
         k=k,
         where=None if where is None else Where.parse(where),
         skip=frozenset(skip),
         shown=shown,
-        bids=dict(_pairs(body.get("bids") or {}, field="bids")),
-        explain=take(body, "explain", bool, default=False),
+        bids=dict(_pairs(asked.get("bids") or {}, field="bids")),
+        explain=take(asked, "explain", bool, default=False),
     )
 
 

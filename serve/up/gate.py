@@ -10,14 +10,15 @@ from typing import Any
 from starlette.requests import Request
 
 from serve.up.errors import Problem, answer
+from serve.up.home import FILES
 from serve.up.metrics import Metrics
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
-"""Asked by those who start and stop servers; they say nothing of what is served."""
+OPEN = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready", *FILES})
+"""Asked by those who start and stop servers; and the page, which asks for the token. None says what is served."""
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
