@@ -1,5 +1,6 @@
 """Puts the parts of a funnel into one folder that can be moved, and opens it to see that they belong together."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,8 @@ def build_funnel(config: FunnelConfig, *, output: Path, examples: Sequence[Mappi
         write_json(work / FUNNEL, stored)
         funnel = open_funnel(work)
         if examples:
-            write_json(work / EXAMPLES, example_users(examples, fields=funnel.fields))
+            users = example_users(examples, fields=funnel.fields)
+            (work / EXAMPLES).write_text(json.dumps(users, indent=1) + "\n")  # fields in the order of their table
         versions = funnel.versions
         settle(work, output)
     return versions

@@ -19,7 +19,7 @@ REASONS = {
     413: "the body or the number of its rows is above the limit",
     422: "values that cannot be encoded or scored",
     429: "too many requests wait; Retry-After says when to come back",
-    503: "the server is stopping",
+    503: "the server is stopping, or a feature store cannot be reached",
     504: "no answer in time",
 }
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from data.errors import UserError
+from serve.features.store import StoreDown
 from serve.request import Unreadable
 
 
@@ -41,6 +42,8 @@ def as_problem(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
+        case StoreDown():
+            return Problem(503, str(error))
         case Unreadable():
             return Problem(422, str(error), field=error.field)
         case UserError():

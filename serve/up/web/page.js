@@ -153,7 +153,7 @@ function filterField({ name, kind }) {
     line.append(select);
   } else {
     const input = element("input");
-    Object.assign(input, { id: `filter-${name}`, placeholder: "any; or values with commas", autocomplete: "off" });
+    Object.assign(input, { id: `filter-${name}`, placeholder: "any, or: a, b", autocomplete: "off" });
     line.append(input);
   }
   return line;

@@ -72,10 +72,10 @@ def chromium(profile):
 
 
 def hosts(driver):
-    """All that the page has sent requests to since the last look."""
+    """All that requests have gone to since the last look; pages of the browser's own are none."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return {urlsplit(url).hostname for url in urls if urlsplit(url).scheme not in ("blob", "data")}
+    return {urlsplit(url).hostname for url in urls if urlsplit(url).scheme not in ("blob", "data", "chrome")}
 
 
 def look(driver, *, width, height, dark=False):

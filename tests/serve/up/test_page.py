@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from serve.features.store import StoreDown
 from serve.funnel import Request, open_funnel
 from serve.up.home import FILES, PLACEHOLDER
 from tests.serve.up import shop
@@ -113,6 +114,18 @@ def test_titles_and_columns_come_where_they_are_asked_for(funnel_app):
         title = "<img src=x onerror=alert(1)>" if item["id"] == ODD else f"{NAMES[at]} thing {item['id']}"
         assert item["display"] == {"title": title, "kind": f"kind {at % 3}", "price": 1.0 + 0.5 * at}
     assert all("display" in i for i in post(funnel_app, "/v1/retrieve", display=True).json()["items"])
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_request(funnel_app, monkeypatch):
+    def away(*_, **__):
+        raise StoreDown("the feature store cannot be reached")
+
+    funnel = funnel_app.state.house.serving.funnel
+    monkeypatch.setattr(funnel.showcase.store, "get", away)
+    assert ask(funnel_app, "GET", "/v1/items/3/image").status_code == 503
+    assert post(funnel_app, "/v1/rank").status_code == 200
+    answer = post(funnel_app, "/v1/rank", display=True)
+    assert answer.status_code == 503 and "cannot be reached" in answer.json()["error"]
 
 
 ALONE = ["looks", "popular"]
