@@ -60,11 +60,9 @@ class AdaRetrievalModel(Model):
                 f"{history.size - FIRST} items that there are; lower rounds or per_round"
             )
         dim = config.backbone.dim
-        self.items = self.users = None
-        if config.adapters in ("both", "items"):
-            self.items = ItemAdapter(config.per_round, dim=dim, dropout=config.dropout, rngs=rngs)
-        if config.adapters in ("both", "users"):
-            self.users = UserAdapter(dim, dropout=config.dropout, rngs=rngs)
+        items, users = (config.adapters in ("both", one) for one in ("items", "users"))
+        self.items = ItemAdapter(config.per_round, dim=dim, dropout=config.dropout, rngs=rngs) if items else None
+        self.users = UserAdapter(dim, dropout=config.dropout, rngs=rngs) if users else None
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         config, name = self.config, self.config.backbone.history
