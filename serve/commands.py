@@ -45,9 +45,18 @@ def score_parquet(
     """Scores raw rows by a workdir or an artefact, here or by the workers of a cluster."""
     raw = partial(_raw, model, input=input, step=step, batch=batch, columns=columns, separator=separator)
     elsewhere = None if cluster is None else Workers(cluster, partial(_to_score, raw, batch=batch))
-    how = {"output": output, "batch": batch, "max_rejects": max_rejects, "resume": resume, "say": say}
     with nullcontext() if cluster is None else cluster.connected():
-        return _score(*raw(), elsewhere=elsewhere, **how)
+        opened, rows = raw()
+        return _score(
+            opened,
+            rows,
+            output=output,
+            batch=batch,
+            max_rejects=max_rejects,
+            resume=resume,
+            elsewhere=elsewhere,
+            say=say,
+        )
 
 
 def score_source(

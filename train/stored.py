@@ -21,6 +21,6 @@ def predictions(workdir: Path, *, rows: Mapping[str, np.ndarray]) -> dict[str, n
     mesh = Mesh().make(devices=jax.devices()[:1])
     features = load(json.loads((workdir / FEATURES).read_text()))
     stored = load_weights(workdir / CHECKPOINTS)
-    weights = {"params": {**stored["params"], **stored["ema"]}, "stats": stored["stats"]}
+    weights = jax.device_put({"params": {**stored["params"], **stored["ema"]}, "stats": stored["stats"]})
     with jax.set_mesh(mesh):
         return make_predict(Program(experiment, features=features, mesh=mesh), weights)(rows)
