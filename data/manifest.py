@@ -16,10 +16,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replaces `path` in one step."""
+def write_json(path: Path, value: Any, *, sort: bool = True) -> None:
+    """Replaces `path` in one step; `sort=False` keeps the order of names, where it means something."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    part.write_text(json.dumps(value, indent=2, sort_keys=sort) + "\n")
     part.replace(path)
 
 

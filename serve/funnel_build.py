@@ -1,6 +1,5 @@
 """Puts the parts of a funnel into one folder that can be moved, and opens it to see that they belong together."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,11 +32,10 @@ def build_funnel(config: FunnelConfig, *, output: Path, examples: Sequence[Mappi
             stored["channels"][name] |= _channel(channel, name=name, parts=parts)
         if config.display.store is not None:
             stored["display"]["store"] = parts.take_store(config.display.store, name="display")
-        write_json(work / FUNNEL, stored)
+        write_json(work / FUNNEL, stored, sort=False)  # the order of channels is that of equal candidates
         funnel = open_funnel(work)
         if examples:
-            users = example_users(examples, fields=funnel.fields)
-            (work / EXAMPLES).write_text(json.dumps(users, indent=1) + "\n")  # fields in the order of their table
+            write_json(work / EXAMPLES, example_users(examples, fields=funnel.fields), sort=False)
         versions = funnel.versions
         settle(work, output)
     return versions

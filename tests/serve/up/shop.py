@@ -121,8 +121,8 @@ def make(folder, *, examples=USERS, changes=None):
     store(pa.table({"key": ["all"], "items": [IDS[::-1]]}), id="key", output=folder / "lists")
     config = {
         "channels": {
-            "looks": ByItem(index=str(folder / "index"), vectors=str(folder / "vectors"), quota=8),
             "popular": ByList(lists=str(folder / "lists"), default="all", quota=9),
+            "looks": ByItem(index=str(folder / "index"), vectors=str(folder / "vectors"), quota=8),
             "search": ByContent(
                 index=str(folder / "index"),
                 text=str(folder / "text"),

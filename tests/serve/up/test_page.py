@@ -74,7 +74,7 @@ def test_a_server_without_a_funnel_says_what_it_serves(app):
 
 def test_what_a_page_needs_to_ask(funnel_app):
     found = ask(funnel_app, "GET", "/v1/served").json()["funnel"]
-    assert found["channels"] == ["looks", "popular", "search"] and found["stages"] == ["rank", "caps", "auction"]
+    assert found["channels"] == ["popular", "looks", "search"] and found["stages"] == ["rank", "caps", "auction"]
     assert found["searches"] == {"search": ["picture", "text"]} and found["examples"] == USERS
     assert found["filters"] == [{"name": "kind", "kind": "text"}, {"name": "price", "kind": "number"}]
     assert found["k"] == 5 and found["fields"] == ["age", "history"]
