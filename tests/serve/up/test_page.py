@@ -167,6 +167,8 @@ def test_a_search_adds_its_candidates_and_says_so(funnel_app, folder):
     assert searched >= coloured("grey")
 
 
+RARE = base64.b64encode(b"P6 4 4 255\n" + bytes(48)).decode()
+"""A picture that the decoder knows, of a format that it is not asked for."""
 BOMB = base64.b64encode(png((0, 0, 0), side=5000)).decode()
 
 
@@ -179,7 +181,8 @@ BOMB = base64.b64encode(png((0, 0, 0), side=5000)).decode()
         ({"picture": "///"}, 400, "picture is not base64"),
         ({"picture": "../../etc/passwd"}, 400, "picture is not base64"),
         ({"picture": base64.b64encode(b"GIF89a").decode()}, 422, "picture"),
-        ({"picture": base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n").decode()}, 422, "it is no PNG, JPEG, GIF or WEBP"),
+        ({"picture": base64.b64encode(b"<svg>").decode()}, 422, "it is no PNG, JPEG, GIF or WEBP"),
+        ({"picture": RARE}, 422, "it is no PNG, JPEG, GIF or WEBP"),
         ({"picture": base64.b64encode(png((1, 2, 3), side=200)[:120]).decode()}, 422, "does not decode"),
         ({"picture": BOMB}, 422, "5000 x 5000 pixels"),
         ({"picture": 3}, 400, "give the bytes of its file as base64"),
