@@ -148,22 +148,26 @@ def serve(path: Path, *, engine: str, threads: int) -> None:
 def use_onnx() -> None:
     """Puts ONNX Runtime where the artefact's program for requests is; all else stays."""
     import jax
+    import jax.numpy as jnp
     import jax2onnx
     import onnxruntime
 
+    from modules.layers.position_blocks import one_block
     from serve.export import held_once
     from serve.up import serving
 
     function, weights = tower()
     inputs = features().arrays(inputs_only=True)
     once, names = held_once(features()), sorted(inputs)
-    (b,) = jax.export.symbolic_shape("b")
+    (b,) = jax.export.symbolic_shape("b", constraints=["b >= 2"])
     specs = [jax.ShapeDtypeStruct((1 if n in once else b, *inputs[n][0]), inputs[n][1]) for n in names]
 
     def flat(*arrays: Any) -> Any:
-        return function(weights, dict(zip(names, arrays, strict=True)))["score"]
+        held = {name: jnp.asarray(array) for name, array in weights.items()}
+        return function(held, dict(zip(names, arrays, strict=True)))["score"]
 
-    model = jax2onnx.to_onnx(flat, specs, input_names=names, output_names=["score"], model_name=NAME)
+    with one_block():
+        model = jax2onnx.to_onnx(flat, specs, input_names=names, output_names=["score"], model_name=NAME)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     plain = serving.load
 
