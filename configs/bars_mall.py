@@ -85,7 +85,7 @@ def get_config() -> Pipeline:
                 title="Click towers on the mall (valid part)",
                 rows=rows(table),
                 also=("valid/gauc", "valid/logloss", "valid/ece"),
-                line="valid/possible_auc",
+                line="valid/auc/possible",
                 base="LR",
             ),
         }

@@ -42,7 +42,7 @@ class Leaderboard(Stage):
     metric: str = chz.field(default="valid/auc", doc="figure of the plot and of the anchors; higher is better")
     also: tuple[str, ...] = chz.field(default=("valid/logloss",), doc="further figures of the table")
     anchor: str = chz.field(default="", doc="whose figures the anchors are")
-    line: str | None = chz.field(default=None, doc="figure of a run drawn across the plot, such as valid/possible_auc")
+    line: str | None = chz.field(default=None, doc="figure of a run drawn across the plot, such as valid/auc/possible")
     line_label: str = "Bayes-optimal"
     base: str | None = chz.field(default=None, doc="row from which each one's share of the way to the line is counted")
 

@@ -20,7 +20,7 @@ def results(folder, auc, *, sd=0.001, speed=123456.7, possible=None):
         "train/epochs": 7.0, "train/rows_per_second": speed, "score/rows_per_second": 4 * speed,
     }  # fmt: skip
     if possible is not None:
-        mean["valid/possible_auc"] = possible
+        mean["valid/auc/possible"] = possible
     folder.mkdir()
     value = {"overrides": {"a.b": 1}, "trials": 6, "mean": mean, "sd": dict.fromkeys(mean, sd), "runs": [{}, {}, {}]}
     (folder / "results.json").write_text(json.dumps(value))
@@ -60,7 +60,7 @@ def test_table_of_figures_anchors_and_costs(tmp_path):
 
 
 def test_the_plot_stands_alone_and_draws_the_line_of_what_is_possible(tmp_path):
-    out, *_ = run(tmp_path, line="valid/possible_auc")
+    out, *_ = run(tmp_path, line="valid/auc/possible")
     figure = ElementTree.parse(out / "chart.svg").getroot()
     texts = [t.text for t in figure.iter(f"{SVG}text")]
     for name in ("Training", "Scoring", "LR", "DNN", "Bayes-optimal 0.9900"):
@@ -78,7 +78,7 @@ def test_rates_of_a_speed_stage_stand_for_those_of_the_runs(tmp_path):
 
 
 def test_the_share_of_the_way_from_a_base_to_the_line(tmp_path):
-    out, *_ = run(tmp_path, line="valid/possible_auc", base="LR")
+    out, *_ = run(tmp_path, line="valid/auc/possible", base="LR")
     head, lr, dnn = (
         line.split(" | ") for line in (out / "table.md").read_text().splitlines()[2:6] if "---" not in line
     )
@@ -86,7 +86,7 @@ def test_the_share_of_the_way_from_a_base_to_the_line(tmp_path):
     assert (lr[column], dnn[column]) == ("0.0%", "91.7%")  # .93, .985 and .99
     with pytest.raises(ValueError, match="name the figure of the line too"):
         Leaderboard(title="t", rows={}, base="LR")
-    board = Leaderboard(title="t", rows={"A": Row(of="@a"), "B": Row(of="@b")}, line="valid/possible_auc", base="A")
+    board = Leaderboard(title="t", rows={"A": Row(of="@a"), "B": Row(of="@b")}, line="valid/auc/possible", base="A")
     assert board.among({"b"}).base is None
 
 
