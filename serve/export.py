@@ -31,11 +31,7 @@ def export(
 
     `request` adds a program for one user and many candidates.
     """
-    trained = Trained(workdir, step=step)
-    about: dict[str, Any] = {"config": trained.config}
-    if calibration is not None:
-        score, fitted = trained.calibrated = read_calibration(calibration, step=trained.step, workdir=workdir)
-        about["calibration"] = {"score": score, "by": dump(fitted)}
+    trained, about = open_workdir(workdir, step=step, calibration=calibration)
     return export_model(
         trained,
         output=output or workdir / "export",
@@ -77,9 +73,7 @@ def export_vectors(
         about={
             "config": trained.config,
             "vectors": {"model": trained.version, "outputs": list(vectors)},
-            "model": model_name(trained.experiment.model),
-            "task": model_name(trained.experiment.task),
-            "features": dump(features),
+            **described(trained, features=features),
         },
         platforms=platforms,
         vocabularies=trained.vocabularies,
@@ -107,16 +101,31 @@ def export_model(
         rows=id_bounds(features),
         sample=random_rows(features, rows=SAMPLE_ROWS),
         step=step,
-        about={
-            **about,
-            "model": model_name(model.experiment.model),
-            "task": model_name(model.experiment.task),
-            "features": dump(features),
-        },
+        about={**about, **described(model, features=features)},
         platforms=platforms,
         vocabularies=vocabularies,
         shared=held_once(features) if request else None,
     )
+
+
+def open_workdir(workdir: Path, *, step: Step, calibration: Path | None) -> tuple[Trained, dict[str, Any]]:
+    """A run, with its calibration where there is one, and what an artefact says of both."""
+    trained = Trained(workdir, step=step)
+    about: dict[str, Any] = {"config": trained.config}
+    if calibration is not None:
+        score, fitted = trained.calibrated = read_calibration(calibration, step=trained.step, workdir=workdir)
+        about["calibration"] = {"score": score, "by": dump(fitted)}
+    return trained, about
+
+
+def described(model: Served, *, features: Features) -> dict[str, Any]:
+    """What an artefact says of the model and of what it reads."""
+    experiment = model.experiment
+    return {
+        "model": model_name(experiment.model),
+        "task": model_name(experiment.task),
+        "features": dump(features),
+    }
 
 
 def held_once(features: Features) -> list[str]:

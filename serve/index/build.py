@@ -1,5 +1,6 @@
 """From vectors to an index: exact, ScaNN, or live with either behind it."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -31,11 +32,12 @@ def build(
     ScaNN's settings are the fastest of those tried that reach `recall` at 10 on `queries`, which should be vectors of
     what will be asked; without them rows of the index are asked for their neighbours.
     """
-    items, keys = _items(vectors, ids=ids, metric=metric)
-    columns = _columns(attributes, count=len(keys))
-    plan = Plan(engine=engine, recall=recall, queries=held_out(queries, dim=items.shape[1]), threads=threads)
-    made = plan.make(items)
-    return FixedIndex(made.engine, ids=keys, attributes=columns, metric=metric, model=model, made=made.about)
+    items = _Items.checked(vectors, ids=ids, metric=metric, attributes=attributes)
+    plan = items.plan(engine=engine, recall=recall, queries=queries, threads=threads)
+    made = plan.make(items.vectors)
+    return FixedIndex(
+        made.engine, ids=items.ids, attributes=items.attributes, metric=metric, model=model, made=made.about
+    )
 
 
 def build_live(
@@ -52,13 +54,12 @@ def build_live(
     merge_by_itself: bool = True,
 ) -> LiveIndex:
     """The same, to be changed; `engine` is behind it, and is made anew by each merge."""
-    items, keys = _items(vectors, ids=ids, metric=metric)
-    columns = _columns(attributes, count=len(keys))
-    plan = Plan(engine=engine, recall=recall, queries=held_out(queries, dim=items.shape[1]), threads=threads)
+    items = _Items.checked(vectors, ids=ids, metric=metric, attributes=attributes)
+    plan = items.plan(engine=engine, recall=recall, queries=queries, threads=threads)
     return LiveIndex(
-        plan.make(items),
-        ids=keys,
-        attributes=columns,
+        plan.make(items.vectors),
+        ids=items.ids,
+        attributes=items.attributes,
         plan=plan,
         metric=metric,
         model=model,
@@ -66,15 +67,24 @@ def build_live(
     )
 
 
-def _items(vectors: np.ndarray, *, ids: Ids, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-    items, keys = checked_items(vectors, ids=ids, metric=metric)
-    if not len(keys):
-        raise UserError("there are no vectors to index; an index needs vectors [n, d] and an id each")
-    return items, keys
+@dataclass(frozen=True)
+class _Items:
+    """What an index is built of: at least one, each with an id and a row of attributes."""
 
+    vectors: np.ndarray
+    ids: np.ndarray
+    attributes: Attributes
 
-def _columns(attributes: Attributes | None, *, count: int) -> Attributes:
-    columns = Attributes.none(count) if attributes is None else attributes
-    if columns.count != count:
-        raise UserError(f"there are {columns.count} rows of attributes for {count} vectors; give each item one")
-    return columns
+    @classmethod
+    def checked(cls, vectors: np.ndarray, *, ids: Ids, metric: Metric, attributes: Attributes | None) -> "_Items":
+        vectors, keys = checked_items(vectors, ids=ids, metric=metric)
+        if not len(keys):
+            raise UserError("there are no vectors to index; an index needs vectors [n, d] and an id each")
+        columns = Attributes.none(len(keys)) if attributes is None else attributes
+        if columns.count != len(keys):
+            raise UserError(f"there are {columns.count} rows of attributes for {len(keys)} vectors; give each item one")
+        return cls(vectors, keys, columns)
+
+    def plan(self, *, engine: EngineName, recall: float | None, queries: np.ndarray | None, threads: int) -> Plan:
+        held = held_out(queries, dim=self.vectors.shape[1])
+        return Plan(engine=engine, recall=recall, queries=held, threads=threads)

@@ -23,16 +23,14 @@ from safetensors.numpy import save_file
 from data.errors import UserError
 from data.manifest import checksums, digest, write_json, write_manifest
 from serve.artifact import SELFCHECK, SIGNATURE, VOCABULARIES
-from serve.export import SAMPLE_ROWS, id_bounds, model_name, random_rows
+from serve.export import SAMPLE_ROWS, described, id_bounds, open_workdir, random_rows
 from serve.files import settle, staged
 from serve.forward import Inputs, Rows
 from serve.inputs import needed
 from serve.pack import Function
 from serve.signature import FORMAT, Step, spec_json
-from serve.trained import Served, Trained
+from serve.trained import Served
 from serve.versions import point
-from train.calibrate import read_calibration
-from train.snapshot import dump
 
 TOLERANCE = 1e-5
 """Of an output, relative to 1 and its size."""
@@ -68,11 +66,7 @@ def export_target(
     workdir: Path, *, target: Target, output: Path | None = None, step: Step = "best", calibration: Path | None = None
 ) -> Exported:
     """Writes output/<version> (default: WORKDIR/export-<format>)."""
-    trained = Trained(workdir, step=step)
-    about: dict[str, Any] = {"config": trained.config}
-    if calibration is not None:
-        score, fitted = trained.calibrated = read_calibration(calibration, step=trained.step, workdir=workdir)
-        about["calibration"] = {"score": score, "by": dump(fitted)}
+    trained, about = open_workdir(workdir, step=step, calibration=calibration)
     return write_target(
         trained,
         target=target,
@@ -111,9 +105,7 @@ def write_target(
             "target": target.name,
             **made,
             "step": step,
-            "model": model_name(model.experiment.model),
-            "task": model_name(model.experiment.task),
-            "features": dump(features),
+            **described(model, features=features),
             "inputs": {
                 n: {**s, "tensor": tensors["inputs"][n], **({"rows": bounds[n]} if n in bounds else {})}
                 for n, s in spec_json(inputs).items()
