@@ -31,7 +31,7 @@ class Items:
         return [kept[at] for at in order], scores[order]
 
 
-def agree(index: LiveIndex, items: Items, queries, *, k, where=None, accepts=lambda attributes: True):
+def assert_agree(index: LiveIndex, items: Items, queries, *, k, where=None, accepts=lambda attributes: True):
     """The index finds what the items hold: no more, no less, in this order."""
     assert len(index) == len(items.vectors)
     found, scores = index.search(queries, k=k, where=where)

@@ -15,7 +15,7 @@ from serve.index.open import open_index
 from serve.index.plan import Made, Plan
 from serve.index.scann_engine import Settings, train
 from serve.index.where import Where
-from tests.serve.index.model import DIM, Items, agree
+from tests.serve.index.model import DIM, Items, assert_agree
 
 SHOPS = ("a", "b", None)
 FILTERS = [
@@ -67,8 +67,8 @@ def started(names, rng, *, plan=None):
     return index, items
 
 
-def played(plays, *, names, seed, folder, plan=None):
-    """Does all steps to an index and to the dictionary; they agree after each."""
+def assert_plays_agree(plays, *, names, seed, folder, plan=None):
+    """Does all steps to an index and to the dictionary; they assert_agree after each."""
     rng = np.random.default_rng(seed)
     index, items = started(names, rng, plan=plan)
     index.snapshot(folder)
@@ -100,7 +100,7 @@ def played(plays, *, names, seed, folder, plan=None):
             index.plan = plan or index.plan
         where, accepts = FILTERS[rng.integers(len(FILTERS))]
         queries = rng.normal(size=(2, DIM)).astype(np.float32)
-        agree(index, items, queries, k=int(rng.integers(1, 45)), where=where, accepts=accepts)
+        assert_agree(index, items, queries, k=int(rng.integers(1, 45)), where=where, accepts=accepts)
     index.close()
     return index
 
@@ -108,7 +108,7 @@ def played(plays, *, names, seed, folder, plan=None):
 @settings(max_examples=40, deadline=None)
 @given(plays=steps, kind=st.sampled_from(sorted(NAMES)), seed=st.integers(0, 2**32))
 def test_any_order_of_updates_agrees_with_a_dictionary(tmp_path_factory, plays, kind, seed):
-    played(plays, names=NAMES[kind], seed=seed, folder=tmp_path_factory.mktemp("live") / "index")
+    assert_plays_agree(plays, names=NAMES[kind], seed=seed, folder=tmp_path_factory.mktemp("live") / "index")
 
 
 @pytest.mark.parametrize("kind", sorted(NAMES))
@@ -121,7 +121,7 @@ def test_so_it_does_with_scann_behind(tmp_path, rng, monkeypatch, kind):
             ("delete", rng.permutation(40)[:5].tolist()),
             (str(rng.choice(["merge", "snapshot", "restart", "merge"])),),
         ]
-    index = played(plays, names=NAMES[kind], seed=7, folder=tmp_path / "index", plan=Everything())
+    index = assert_plays_agree(plays, names=NAMES[kind], seed=7, folder=tmp_path / "index", plan=Everything())
     assert index.made["engine"] == "scann"
 
 
@@ -160,16 +160,16 @@ def test_updates_and_searches_go_on_during_a_merge_and_none_is_lost(rng, monkeyp
     index.delete([6, 26, 30, 99])
     items.delete([6, 26, 30, 99])
     upsert([6, 31])  # one that was just deleted
-    agree(index, items, queries, k=40)
+    assert_agree(index, items, queries, k=40)
     assert index.stats()["merging"] and index.merges == 0
     monkeypatch.setattr(module, "MERGE_FROM", 100)
     plan.go.set()
     index.wait()
     assert index.merges == 1 and index.merge_error is None
     assert index.stats()["base"] == 23 and index.stats()["new"] == 4
-    agree(index, items, queries, k=40)
+    assert_agree(index, items, queries, k=40)
     index.merge()
-    agree(index, items, queries, k=40)
+    assert_agree(index, items, queries, k=40)
 
 
 def test_what_came_during_a_merge_is_merged_next(rng, monkeypatch):
@@ -185,7 +185,7 @@ def test_what_came_during_a_merge_is_merged_next(rng, monkeypatch):
     plan.go.set()
     index.wait()
     assert index.merges == 2 and index.stats()["new"] == 0
-    agree(index, items, rng.normal(size=(2, DIM)).astype(np.float32), k=40)
+    assert_agree(index, items, rng.normal(size=(2, DIM)).astype(np.float32), k=40)
 
 
 def test_a_merge_that_fails_is_told_and_tried_again_later(rng, monkeypatch, caplog):
@@ -215,7 +215,7 @@ def test_a_merge_that_fails_is_told_and_tried_again_later(rng, monkeypatch, capl
     assert index.merges == 0  # not with every update
     upsert(range(32, 40))
     assert index.merges == 1 and index.stats()["merge_error"] is None
-    agree(index, items, rng.normal(size=(2, DIM)).astype(np.float32), k=40)
+    assert_agree(index, items, rng.normal(size=(2, DIM)).astype(np.float32), k=40)
 
 
 def test_a_search_sees_all_of_an_update_or_nothing_of_it(monkeypatch):
@@ -267,7 +267,7 @@ def test_add_refuses_what_is_there_and_changes_nothing(rng):
     new = rng.normal(size=(2, DIM)).astype(np.float32)
     with pytest.raises(UserError, match="'sku-xx2' is in the index, and 0 more; upsert"):
         index.add(["new", NAMES["strings"][2]], new)
-    agree(index, items, new, k=25)
+    assert_agree(index, items, new, k=25)
     assert "new" not in index and NAMES["strings"][2] in index
     assert index.add(["new"], new[:1]) == Upserted(added=1, replaced=0)
     assert index.upsert(["new", "newer"], new) == Upserted(added=1, replaced=1)
@@ -280,12 +280,12 @@ def test_an_index_may_lose_all_its_items_and_get_new_ones(rng):
     index.delete(range(20))
     items.delete(range(20))
     for _ in range(2):
-        agree(index, items, query, k=3)
-        agree(index, items, query, k=3, where=FILTERS[1][0], accepts=FILTERS[1][1])
+        assert_agree(index, items, query, k=3)
+        assert_agree(index, items, query, k=3, where=FILTERS[1][0], accepts=FILTERS[1][1])
         index.merge()
     index.upsert([7], query)
     items.upsert([7], query)
-    agree(index, items, query, k=3)
+    assert_agree(index, items, query, k=3)
 
 
 def test_wrong_updates_are_named_and_change_nothing(rng):
@@ -309,7 +309,7 @@ def test_wrong_updates_are_named_and_change_nothing(rng):
         index.upsert([3], one, attributes={"price": ["dear"]})
     with pytest.raises(UserError, match="attribute 'price' has 2 values for 1 items"):
         index.upsert([3], one, attributes={"price": [1, 2]})
-    agree(index, items, one, k=25)
+    assert_agree(index, items, one, k=25)
     assert index.stats()["version"] == 0
 
 

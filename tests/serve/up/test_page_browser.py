@@ -208,12 +208,12 @@ def test_a_picture_that_is_none_is_told(page, url):
     shown(page, asked(url))
     page.allowed = [422]
     drop(page, b"%PDF-1.7")
-    until(page, lambda: "no PNG, JPEG, GIF or WEBP" in get(page, "#error").text)
+    assert until(page, lambda: "no PNG, JPEG, GIF or WEBP" in get(page, "#error").text)
 
 
 def test_a_damaged_link_is_told(driver, url):
     opened(driver, f"{url}/#%7Bnothing")
-    until(driver, lambda: "the link is damaged" in get(driver, "#error").text)
+    assert until(driver, lambda: "the link is damaged" in get(driver, "#error").text)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -40,7 +40,7 @@ def run(folder, *, size, rows):
     return experiment, source, rows
 
 
-def agree(experiment, source, rows, *, tmp_path, ranked):
+def assert_agree(experiment, source, rows, *, tmp_path, ranked):
     workdir = tmp_path / "work"
     evaluated = evaluated_scores(workdir, experiment=experiment, source=source)[:rows]
     artifact = load(workdir / "export")
@@ -78,11 +78,11 @@ def rank(app, row):
 
 
 def test_one_score_of_200_rows(tmp_path):
-    agree(*run(tmp_path, size="tiny", rows=200), tmp_path=tmp_path, ranked=40)
+    assert_agree(*run(tmp_path, size="tiny", rows=200), tmp_path=tmp_path, ranked=40)
 
 
 @pytest.mark.slow
 def test_one_score_of_10_000_rows(tmp_path):
     experiment, source, rows = run(tmp_path, size="small", rows=10_000)
     assert rows == 10_000
-    agree(experiment, source, rows, tmp_path=tmp_path, ranked=1000)
+    assert_agree(experiment, source, rows, tmp_path=tmp_path, ranked=1000)
