@@ -99,15 +99,29 @@ class SequenceFile(SourceConfig):
     max_rejects: float = chz.field(default=0.01, doc="share of lines that may be set aside before the run stops")
 
     def make(self) -> InMemory:
-        manual = Manual(expand(self.path), home=HOME, max_rejects=self.max_rejects, md5={})
-        lines = Lines(manual)
-        report(manual.rejects, manual.rows, path=None, max_share=self.max_rejects)
-        test = 1 if self.whole else 0
-        back = {"train": 2 + test, "valid": 1 + test, "test": test}[self.split]
-        if not back:
-            raise UserError(f"{self.path} keeps the test items back; whole=True reads a file that has them")
-        user, items, count, target = lines.cut(back, length=self.max_len)
+        lines = read_lines(self.path, max_rejects=self.max_rejects)
+        user, items, count, target = lines.cut(self._back(), length=self.max_len)
         history = np.zeros((len(user), self.max_len), np.int64)
         history[np.arange(self.max_len) < count[:, None]] = items
         columns = {"user": user, "history": history, "history/length": count, "target": target}
         return InMemory(columns, features=features(lines.rows, length=self.max_len))
+
+    def sequences(self) -> tuple[np.ndarray, np.ndarray]:
+        """Items end to end, each user's target after all of the history, and how many each user has."""
+        _, items, count, target = read_lines(self.path, max_rejects=self.max_rejects).cut(self._back(), length=None)
+        return np.insert(items, np.cumsum(count), target), count + 1
+
+    def _back(self) -> int:
+        test = 1 if self.whole else 0
+        back = {"train": 2 + test, "valid": 1 + test, "test": test}[self.split]
+        if not back:
+            raise UserError(f"{self.path} keeps the test items back; whole=True reads a file that has them")
+        return back
+
+
+def read_lines(path: str, *, max_rejects: float) -> Lines:
+    """The whole file; faulty lines beyond `max_rejects` stop it."""
+    manual = Manual(expand(path), home=HOME, max_rejects=max_rejects, md5={})
+    lines = Lines(manual)
+    report(manual.rejects, manual.rows, path=None, max_share=max_rejects)
+    return lines
