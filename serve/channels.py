@@ -14,8 +14,8 @@ from serve.artifact import Artifact, load
 from serve.content import ContentTower, Kind
 from serve.features.store import FeatureStore, Item, open_store
 from serve.funnel_config import ByContent, ByItem, ByList, ByTower, Channel, FunnelConfig, Merge
+from serve.funnel_indexes import Indexes
 from serve.index.base import Index
-from serve.index.open import open_index
 from serve.index.where import Where
 from serve.inputs import needed
 from serve.request import RequestEncoder
@@ -63,6 +63,11 @@ class Opened(Protocol):
     fields: frozenset[str]
     """Fields of the user that it reads."""
 
+    @property
+    def index(self) -> Index | None:
+        """What it searches, if it searches."""
+        ...
+
     def needs(self, asked: Asked) -> frozenset[str]:
         """Those that it reads for this request."""
         ...
@@ -73,8 +78,8 @@ class Opened(Protocol):
 class TowerChannel:
     """The encoding is that of batch scoring: raw fields, declared features, the exported program."""
 
-    def __init__(self, config: ByTower, *, folder: Path):
-        self.index: Index = open_index(folder / config.index)
+    def __init__(self, config: ByTower, *, folder: Path, indexes: Indexes):
+        self.index: Index = indexes.open(config.index)
         self.versions = {"index": self.index.model}
         self.fields: frozenset[str] = frozenset()
         self._tower: Artifact | None = None
@@ -113,9 +118,9 @@ class TowerChannel:
 class ItemChannel:
     """The best score over the seeds; seeds are not among what is found, and one without a vector says nothing."""
 
-    def __init__(self, config: ByItem, *, folder: Path):
+    def __init__(self, config: ByItem, *, folder: Path, indexes: Indexes):
         self._config = config
-        self.index: Index = open_index(folder / config.index)
+        self.index: Index = indexes.open(config.index)
         self._vectors: FeatureStore = open_part(config.vectors, folder=folder)
         self.versions = {"index": self.index.model, "vectors": self._vectors.version}
         self.fields = frozenset((config.seeds,))
@@ -146,8 +151,8 @@ class ContentChannel:
 
     fields: frozenset[str] = frozenset()
 
-    def __init__(self, config: ByContent, *, folder: Path):
-        self.index: Index = open_index(folder / config.index)
+    def __init__(self, config: ByContent, *, folder: Path, indexes: Indexes):
+        self.index: Index = indexes.open(config.index)
         self.versions = {"index": self.index.model}
         tokenizer = None if config.tokenizer is None else folder / config.tokenizer
         self._towers: dict[Kind, ContentTower] = {}
@@ -172,6 +177,8 @@ class ContentChannel:
 
 
 class ListChannel:
+    index: Index | None = None
+
     def __init__(self, config: ByList, *, folder: Path):
         self._config = config
         self._lists: FeatureStore = open_part(config.lists, folder=folder)
@@ -196,14 +203,14 @@ class ListChannel:
         return [(item, None) for item in items[:quota]]
 
 
-def open_channel(config: Channel, *, folder: Path) -> Opened:
+def open_channel(config: Channel, *, folder: Path, indexes: Indexes) -> Opened:
     match config:
         case ByTower():
-            return TowerChannel(config, folder=folder)
+            return TowerChannel(config, folder=folder, indexes=indexes)
         case ByItem():
-            return ItemChannel(config, folder=folder)
+            return ItemChannel(config, folder=folder, indexes=indexes)
         case ByContent():
-            return ContentChannel(config, folder=folder)
+            return ContentChannel(config, folder=folder, indexes=indexes)
         case ByList():
             return ListChannel(config, folder=folder)
     raise UserError(f"{type(config).__name__} is no channel that this version opens")

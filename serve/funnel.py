@@ -7,7 +7,8 @@ folder/
 
 A user's fields are encoded as batch scoring encodes rows, with the same code, and scored by the same exported program:
 the score of a candidate here is the score of the row written out. `open_funnel` opens all parts and refuses those that
-do not belong together. A funnel never changes, answers alike every time, and threads may share it.
+do not belong together. A funnel answers alike every time, but for items that came to its live indexes or left them, and
+threads may share it.
 """
 
 import time
@@ -27,6 +28,7 @@ from serve.decide.rules import decide
 from serve.display import Showcase
 from serve.features.store import Item
 from serve.funnel_config import FUNNEL, FunnelConfig, read_config
+from serve.funnel_indexes import Indexes
 from serve.index.attributes import Attributes
 from serve.index.where import Where
 from serve.ranker import Ranker
@@ -80,9 +82,9 @@ class Answer:
 class Funnel:
     """Opened by `open_funnel`."""
 
-    def __init__(self, config: FunnelConfig, *, folder: Path, version: str):
-        self.config, self.folder = config, folder
-        self.channels = {name: open_channel(c, folder=folder) for name, c in config.channels.items()}
+    def __init__(self, config: FunnelConfig, *, folder: Path, version: str, indexes: Indexes):
+        self.config, self.folder, self.indexes = config, folder, indexes
+        self.channels = {name: open_channel(c, folder=folder, indexes=indexes) for name, c in config.channels.items()}
         self.features = open_part(config.features, folder=folder)
         self.ranker = Ranker(config, folder=folder, features=self.features)
         self.versions = {"funnel": version, "ranker": self.ranker.version, "features": self.features.version}
@@ -235,12 +237,21 @@ class Funnel:
         return Ranked(candidate.id, held, candidate.sources, why)
 
 
-def open_funnel(folder: Path) -> Funnel:
-    """Opens and checks every part of a folder that `build_funnel` wrote."""
+def open_funnel(folder: Path, *, write: bool = False, before: Funnel | None = None) -> Funnel:
+    """Opens and checks every part of a folder that `build_funnel` wrote.
+
+    With `write` its live indexes take updates; those that `before`, whose place it takes, holds open go on.
+    """
     path = folder / FUNNEL
     if not path.is_file():
         raise UserError(f"{folder} is not a funnel: it has no {FUNNEL}")
-    return Funnel(read_config(read_json(path), path=str(path)), folder=folder, version=sha256(path)[:12])
+    indexes = Indexes(folder, write=write, before=None if before is None else before.indexes)
+    config, version = read_config(read_json(path), path=str(path)), sha256(path)[:12]
+    try:
+        return Funnel(config, folder=folder, version=version, indexes=indexes)
+    except BaseException:
+        indexes.close()
+        raise
 
 
 class _Clock:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data.errors import UserError
+from data.manifest import read_json
 from serve.files import Lock
 from serve.index import store
 from serve.index.devices import OnDevices
@@ -19,6 +20,7 @@ from serve.index.journal import Journal
 from serve.index.live import LiveIndex
 from serve.index.plan import Made, Plan
 from serve.index.updates import Update
+from serve.versions import resolve
 
 
 def open_index(
@@ -49,8 +51,8 @@ def open_index(
 
 
 def is_live(path: Path) -> bool:
-    """Whether it may be opened with `write`. Damaged folders are refused."""
-    return bool(store.Version(path, model=None).about["kind"] == "live")
+    """Whether it may be opened with `write`; its files are not looked at."""
+    return bool(read_json(resolve(path, again=store.AGAIN) / store.ABOUT).get("kind") == "live")
 
 
 def _open(

@@ -99,6 +99,7 @@ SEARCH = {
     "picture": {**TEXT, "description": "of a funnel: a picture to search by, the bytes of its file as base64"},
     "display": {**TRUTH, "description": "of a funnel: also title and columns that people are shown"},
 }
+CHANNEL = {**TEXT, "description": "of a funnel: whose index it is; not needed where one index can be changed"}
 TENSOR_PARAMETERS = {"type": "object", "properties": {"binary_data_size": {"type": "integer", "minimum": 0}}}
 
 _BINARY_HEADER = {
@@ -185,8 +186,9 @@ SCHEMAS: dict[str, Any] = {
         ids=_list(ID, minItems=1),
         vectors=_list(VECTOR, minItems=1),
         attributes={"type": "object", "additionalProperties": _list(ANY)},
+        channel=CHANNEL,
     ),
-    "Removed": _object("ids", ids=_list(ID, minItems=1)),
+    "Removed": _object("ids", ids=_list(ID, minItems=1), channel=CHANNEL),
     "Served": _object("name versions funnel", name=TEXT, versions=ANYTHING, funnel={"type": ["object", "null"]}),
     "Changed": {"type": "object", "properties": {"items": WHOLE}, "required": ["items"]},
     "Swapped": _object("swapped versions", swapped=TRUTH, versions=ANYTHING),

@@ -61,5 +61,4 @@ class House:
         self.holder.close()
 
     def _items(self) -> float:
-        index = self.serving.index
-        return 0 if index is None else len(index)
+        return sum(len(index) for index in self.serving.indexes())

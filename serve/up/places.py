@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import UserError
-from data.manifest import MANIFEST, read_json
+from data.manifest import MANIFEST
 from serve import versions
 from serve.artifact import is_artifact
 from serve.funnel_config import FUNNEL
+from serve.index.open import is_live
 from serve.index.store import ABOUT, AGAIN
 from serve.up.config import Up
 
@@ -45,10 +46,6 @@ def find(config: Up) -> Places:
     if (_opened(path) / ABOUT).is_file():
         return Places(index=path, queries=queries)
     raise UserError(f"{path} holds nothing to serve; of a workdir, python -m serve export {path} --request comes first")
-
-
-def is_live(index: Path) -> bool:
-    return read_json(_opened(index) / ABOUT).get("kind") == "live"
 
 
 def _opened(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What answers requests: opened, checked and warmed as a whole, replaced as a whole, changed never.
+"""What answers requests: opened, checked and warmed as a whole, replaced as a whole; live indexes alone change.
 
 Its parts are a tower (an artefact), an index, and a funnel; which there are follows from the folder that the server
 was given. A part whose files have not changed is taken over from the last one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from serve.artifact import Artifact, load
 from serve.forward import SMALLEST
 from serve.funnel import Funnel, open_funnel
 from serve.index.base import Index
-from serve.index.open import open_index
+from serve.index.live import LiveIndex
+from serve.index.open import is_live, open_index
 from serve.index.where import Where
 from serve.inputs import needed
 from serve.request import RequestEncoder
 from serve.up.config import Up
 from serve.up.errors import Problem
-from serve.up.places import find, is_live
+from serve.up.places import find
 
 VECTOR = "vector"
 """What an artefact of export --vectors gives."""
@@ -57,13 +59,13 @@ class Serving:
             self.queries = kept("queries") or load(places.queries, max_batch=SMALLEST)
             self.query_encoder = _encoder(self.queries)
         if places.funnel is not None:
-            self.funnel = kept("funnel") or open_funnel(places.funnel)
+            last = None if before is None else before.funnel
+            self.funnel = kept("funnel") or open_funnel(places.funnel, write=not config.read_only, before=last)
         if places.index is not None:
-            write = is_live(places.index) and not config.read_only
-            self.index = kept("index") or open_index(places.index, write=write)
             try:
+                self.index = kept("index") or self._of_funnel(places.index) or self._opened(places.index, config)
                 self._check_queries()
-            except UserError:
+            except BaseException:
                 self.close(but=before)
                 raise
         self.name: str = config.name or (self._class() if before is None else before.name)
@@ -82,10 +84,40 @@ class Serving:
         return found
 
     def close(self, *, but: Serving | None) -> None:
-        """Lets go of an index that takes updates, unless `but` goes on with it. Searches in it still work."""
-        close = getattr(self.index, "close", None)
-        if close is not None and (but is None or but.index is not self.index):
-            close()
+        """Lets go of indexes that take updates, unless `but` goes on with them. Searches in them still work."""
+        kept = [] if but is None else but.indexes()
+        for index in self.indexes():
+            if isinstance(index, LiveIndex) and not any(index is other for other in kept):
+                index.close()
+
+    def indexes(self) -> list[Index]:
+        """Of the funnel and beside it, each once."""
+        found = [] if self.funnel is None else self.funnel.indexes.all()
+        beside = self.index is not None and not any(self.index is other for other in found)
+        return [self.index, *found] if self.index is not None and beside else found
+
+    def changed(self, channel: str | None) -> Index:
+        """The index that updates are for: that of a funnel's channel, or the one that is searched."""
+        if self.funnel is None:
+            if channel is not None:
+                raise Problem(400, "channel is of a funnel, and none is served here", field="channel")
+            return self.searched()
+        if channel is None and self.index is not None:
+            return self.index
+        searched = {name: c.index for name, c in self.funnel.channels.items() if c.index is not None}
+        if channel is not None:
+            if channel not in searched:
+                names = ", ".join(searched) or "none"
+                raise Problem(400, f"no channel {channel!r} searches an index; those that do: {names}", field="channel")
+            return searched[channel]
+        live = {name: index for name, index in searched.items() if isinstance(index, LiveIndex)}
+        if len({id(index) for index in live.values()}) > 1:
+            raise Problem(
+                400, f"the channels {', '.join(live)} have live indexes; name one in channel", field="channel"
+            )
+        if not live:
+            raise Problem(409, "no index of this funnel can be changed; build one of them with --engine live")
+        return next(iter(live.values()))
 
     def warm(self) -> None:
         """Compiles every batch size that a request can meet."""
@@ -154,6 +186,14 @@ class Serving:
         if self.index is None:
             raise Problem(404, "no index is served here; start the server with --index")
         return self.index
+
+    def _of_funnel(self, path: Path) -> Index | None:
+        """One that the funnel has open for updates: a folder is written by one alone."""
+        return None if self.funnel is None else self.funnel.indexes.at(path)
+
+    @staticmethod
+    def _opened(path: Path, config: Up) -> Index:
+        return open_index(path, write=is_live(path) and not config.read_only)
 
     def _key(self, by: str | None) -> str | None:
         """The output that candidates are ordered by."""

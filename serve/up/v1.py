@@ -56,28 +56,34 @@ def routes(house: House) -> APIRouter:
 
     @router.post("/items", **about)
     async def upsert(request: Request) -> Response:
-        asked = await body(request, "ids", "vectors", "attributes")
+        asked = await body(request, "ids", "vectors", "attributes", "channel")
+        channel = take(asked, "channel", str, default=None)
         ids = _ids(take(asked, "ids", list))
         given, attributes = take(asked, "vectors", list), take(asked, "attributes", dict, default=None)
-        vectors = _vectors(given, dim=house.serving.searched().dim, name="vectors")
+        vectors = _vectors(given, dim=house.serving.changed(channel).dim, name="vectors")
         house.check_rows(len(vectors), what="vectors")
-        return _json(await change(lambda index: index.upsert(ids, vectors, attributes=attributes), count=len(ids)))
+
+        def work(index: LiveIndex) -> Any:
+            return index.upsert(ids, vectors, attributes=attributes)
+
+        return _json(await change(work, channel=channel, count=len(ids)))
 
     about = operation("Remove items of a live index", *BUSY, 404, 409, answer="Changed", body="Removed")
 
     @router.post("/items/delete", **about)
     async def delete(request: Request) -> Response:
-        ids = _ids(take(await body(request, "ids"), "ids", list))
+        asked = await body(request, "ids", "channel")
+        ids, channel = _ids(take(asked, "ids", list)), take(asked, "channel", str, default=None)
         house.check_rows(len(ids), what="ids")
-        return _json(await change(lambda index: index.delete(ids), count=len(ids)))
+        return _json(await change(lambda index: index.delete(ids), channel=channel, count=len(ids)))
 
-    async def change(work: Callable[[LiveIndex], Any], *, count: int) -> dict[str, Any]:
+    async def change(work: Callable[[LiveIndex], Any], *, channel: str | None, count: int) -> dict[str, Any]:
         def changed() -> dict[str, Any]:
             with house.holder.updating:
-                index = _live(house)
+                index = _live(house, channel)
                 return {**dataclasses.asdict(work(index)), "items": len(index)}
 
-        _live(house)
+        _live(house, channel)
         return await house.alone(changed, count=count)
 
     return router
@@ -164,8 +170,8 @@ def _ids(given: list[Any]) -> np.ndarray:
     return np.asarray(given)
 
 
-def _live(house: House) -> LiveIndex:
-    index = house.serving.searched()
+def _live(house: House, channel: str | None) -> LiveIndex:
+    index = house.serving.changed(channel)
     if not isinstance(index, LiveIndex):
         raise Problem(409, "the index cannot be changed; python -m serve index --engine live builds one that can")
     if house.config.read_only:

@@ -8,6 +8,7 @@ from data.errors import UserError
 from serve.channels import Asked, Candidate, ItemChannel, ListChannel, Source, TowerChannel, gather
 from serve.features.arrow_store import build as store
 from serve.funnel_config import ByItem, ByList, ByTower, Channel, FunnelConfig, Merge
+from serve.funnel_indexes import Indexes
 from serve.index.attributes import Attributes
 from serve.index.build import build
 from serve.index.where import Where
@@ -31,7 +32,7 @@ def red(ids):
 
 
 def test_item_to_item_finds_what_is_like_any_seed_and_no_seed(folder):
-    channel = ItemChannel(ByItem(index="index", vectors="vectors", last=2), folder=folder)
+    channel = ItemChannel(ByItem(index="index", vectors="vectors", last=2), folder=folder, indexes=Indexes(folder))
     asked = Asked({"history": [55, 11, 33]})  # the newest two: 11 and 33
     found = channel.find(asked, quota=2)
     assert [id for id, _ in found] == [22, 44]
@@ -45,7 +46,7 @@ def test_item_to_item_finds_what_is_like_any_seed_and_no_seed(folder):
 
 @pytest.mark.parametrize("history", [[], None, [55], [99]])
 def test_seeds_that_say_nothing_find_nothing(folder, history):
-    channel = ItemChannel(ByItem(index="index", vectors="vectors", last=1), folder=folder)
+    channel = ItemChannel(ByItem(index="index", vectors="vectors", last=1), folder=folder, indexes=Indexes(folder))
     assert channel.find(Asked({"history": history}), quota=5) == []
 
 
@@ -60,7 +61,7 @@ def test_lists_go_by_key_then_by_default_each_item_once(folder):
 
 
 def test_a_vector_of_the_request_is_searched_and_without_one_there_is_nothing_to_search(folder):
-    channel = TowerChannel(ByTower(index="index"), folder=folder)
+    channel = TowerChannel(ByTower(index="index"), folder=folder, indexes=Indexes(folder))
     found = channel.find(Asked({}, vector=[1.0, 0.0]), quota=3)
     assert [id for id, _ in found] == [11, 22, 44]
     assert channel.find(Asked({}), quota=3) == []

@@ -1,8 +1,14 @@
 """The funnel behind the server: the same page, its reasons, and what it refuses."""
 
+import shutil
+
 import pytest
 
+from data.vectors import read
+from serve.artifact import load
 from serve.funnel import Request
+from serve.index.build import build_live
+from serve.request import RequestEncoder
 from tests.serve.funnel.test_funnel import USERS
 from tests.serve.up.conftest import ask, serving
 
@@ -77,3 +83,36 @@ def test_what_is_wrong_is_named(app, changes, status, reason):
 
 def test_no_model_of_its_own_is_offered(app):
     assert ask(app, "GET", "/v2/models/adloom").status_code == 404
+
+
+def query_of(tower, user):
+    """The vector that the user's tower gives."""
+    encoder = RequestEncoder(tower.features, vocabularies=None)
+    return tower(encoder.encode_user({f.name: user[f.name] for f in encoder.user.all})[0])["vector"][0]
+
+
+def test_an_item_that_came_over_http_is_found_and_ranked_and_one_that_left_is_not(folder, ran, tmp_path):
+    shutil.copytree(folder, tmp_path / "funnel")
+    index = tmp_path / "funnel" / "indexes" / "two_tower"
+    shutil.rmtree(index)
+    ids, vectors, model = read(ran[0] / "items" / "vectors.parquet")
+    with build_live(vectors[1:], ids=ids[1:], model=model) as live:  # the first is yet to come
+        live.save(index)
+    user, new = USERS[0], int(ids[0])
+    query = query_of(load(folder / "towers" / "two_tower"), user)
+    rest = ["looks", "popular"]
+
+    def found(path, app, **more):
+        answer = post(app, path, {"user": user, "skip": rest, **more})
+        assert answer.status_code == 200, answer.text
+        return {item["id"]: item for item in answer.json()["items"]}
+
+    with serving(tmp_path / "funnel") as app:
+        assert new not in found("/v1/retrieve", app)
+        done = post(app, "/v1/items", {"ids": [new], "vectors": [(9 * query).tolist()]})
+        assert done.json() == {"added": 1, "replaced": 0, "items": len(ids)}, done.text
+        assert found("/v1/retrieve", app, k=1)[new]["sources"]["two_tower"]["rank"] == 1
+        page = found("/v1/rank", app, k=len(ids), skip=[*rest, "auction", "caps", "diversity"])
+        assert page[new]["scores"]["rank"] > 0, "it was found but not ranked"
+        assert post(app, "/v1/items/delete", {"ids": [new]}).json()["deleted"] == 1
+        assert new not in found("/v1/retrieve", app)

@@ -15,7 +15,7 @@ from serve.features.arrow_store import build as store
 from serve.funnel_build import build_funnel
 from serve.funnel_config import ByContent, ByItem, ByList, Display, FunnelConfig, Merge
 from serve.index.attributes import Attributes
-from serve.index.build import build
+from serve.index.build import build, build_live
 from serve.pack import pack
 from tests.serve.up.conftest import export
 from train.snapshot import dump
@@ -105,7 +105,7 @@ def tokenizer(path):
     made.save(str(path))
 
 
-def make(folder, *, examples=USERS, changes=None):
+def make(folder, *, examples=USERS, changes=None, live=False):
     """The folder of the funnel."""
     folder.mkdir(parents=True, exist_ok=True)
     content_towers(folder)
@@ -114,7 +114,8 @@ def make(folder, *, examples=USERS, changes=None):
     table = items()
     attributes = Attributes.of_table(table.select(["price", "kind"]))
     vectors = np.array([vector(COLOURS[name]) for name in NAMES], np.float32)
-    build(vectors, ids=IDS, metric="cosine", model="m", attributes=attributes).save(folder / "index")
+    index = (build_live if live else build)(vectors, ids=IDS, metric="cosine", model="m", attributes=attributes)
+    index.save(folder / "index")
     store(table, id="item", output=folder / "features")
     store(shown(), id="item", output=folder / "shown")
     store(pa.table({"id": IDS, "vector": vectors.tolist()}), id="id", output=folder / "vectors")
