@@ -39,7 +39,7 @@ class NextTargets(Transform):
             raise UserError(
                 f"NextTargets: the source has no label {self.target!r}; set target=None to shift the history"
             )
-        return features.plus(Ids(name="targets", length=_sequence(features, self.history).length))
+        return features.plus(Ids(name="targets", length=sequence_of_ids(features, self.history).length))
 
     def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
         history, length = batch[self.history], batch[f"{self.history}/length"]
@@ -65,7 +65,7 @@ class RandomPrefix(Transform):
     target: str = chz.field(default="target", doc="name of the label")
 
     def features(self, features: Features) -> Features:
-        _sequence(features, self.history)
+        sequence_of_ids(features, self.history)
         return features.plus(Ids(name=self.target))
 
     def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
@@ -87,11 +87,11 @@ class UniformNegatives(Transform):
     history: str = chz.field(default="history", doc="sequence whose items these are")
 
     def features(self, features: Features) -> Features:
-        length = None if self.shared else _sequence(features, self.history).length
+        length = None if self.shared else sequence_of_ids(features, self.history).length
         return features.plus(Ids(name="negatives", length=length, width=self.count))
 
     def bind(self, source: Source) -> Bound:
-        return _Uniform(self, rows=_sequence(source.features, self.history).size)
+        return _Uniform(self, rows=sequence_of_ids(source.features, self.history).size)
 
 
 class _Uniform:
@@ -104,7 +104,7 @@ class _Uniform:
         return {**batch, "negatives": rng.integers(FIRST, self.rows, size=shape, dtype=np.int32)}
 
 
-def _sequence(features: Features, name: str) -> Sequence:
+def sequence_of_ids(features: Features, name: str) -> Sequence:
     feature = features[name]
     if not isinstance(feature, Sequence) or not feature.size:
         raise UserError(f"{name!r} is no sequence of ids but {feature.kind}")

@@ -50,18 +50,24 @@ class Subsequence(Transform):
 class Cloze(Transform):
     """BERT4Rec's masks: `targets` holds the item under each mask and 0 elsewhere.
 
-    The mask is one row more at the end of the table. With `last` one mask follows the history instead, as for
-    prediction; a full history gives up its oldest.
+    The mask is one row more at the end of the table.
     """
 
     history: str = chz.field(default="history", doc="sequence to mask")
     rate: float = chz.field(default=0.2, doc="share of positions masked; at least one in each history")
-    last: bool = chz.field(default=False, doc="append one mask and mask nothing else")
+    last: float = chz.field(
+        default=0.0, doc="share of the rows in which the newest item alone is masked, as it is to predict"
+    )
+
+    @chz.validate
+    def _shares(self) -> None:
+        if not (0 <= self.rate <= 1 and 0 <= self.last <= 1):
+            raise ValueError(f"rate is {self.rate} and last {self.last}; give shares from 0 to 1")
 
     def features(self, features: Features) -> Features:
         sequence = _sequence(features, self.history)
         longer = Features(all=tuple(_with_rows(f, table=sequence.table, rows=sequence.size + 1) for f in features.all))
-        return longer if self.last else longer.plus(Ids(name="targets", length=sequence.length))
+        return longer.plus(Ids(name="targets", length=sequence.length))
 
     def bind(self, source: Source) -> Bound:
         return _Cloze(self, mask=_sequence(source.features, self.history).size)
@@ -74,18 +80,11 @@ class _Cloze:
     def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
         name = self.config.history
         history, length = batch[name], batch[f"{name}/length"]
-        width = history.shape[1]
-        rows = np.arange(len(history))
-        if self.config.last:
-            drop = (length == width).astype(length.dtype)
-            batch = window(batch, name, start=drop, length=length - drop, width=width)
-            longer = batch[name].copy()
-            longer[rows, length - drop] = self.mask
-            return {**batch, name: longer, f"{name}/length": length - drop + 1}
-        held = np.arange(width) < length[:, None]
-        hidden = (rng.random(history.shape) < self.config.rate) & held
-        none = ~hidden.any(axis=1) & (length > 0)
-        hidden[rows[none], length[none] - 1] = True
+        place = np.arange(history.shape[1])
+        newest = place == length[:, None] - 1
+        hidden = (rng.random(history.shape) < self.config.rate) & (place < length[:, None])
+        alone = rng.random(len(history)) < self.config.last
+        hidden = np.where((alone | ~hidden.any(axis=1))[:, None], newest, hidden)
         return {**batch, name: np.where(hidden, self.mask, history), "targets": np.where(hidden, history, 0)}
 
 

@@ -67,9 +67,19 @@ def test_cloze_hides_and_tells_what_it_hid(source):
     assert 0.25 < hidden.sum() / length.sum() < 0.55
     features = Cloze().features(FEATURES)
     assert features["history"].size == features["item"].size == 51
-    last = run(source, Cloze(last=True))
-    assert (last["history"][np.arange(400), last["history/length"] - 1] == 50).all()
-    assert last["history"][1].tolist() == [*original[1][1:], 50] and last["history"][0].tolist() == [50, 0, 0, 0, 0, 0]
+
+
+def test_cloze_masks_the_newest_alone_in_a_share_of_the_rows(source):
+    batch = run(source, Cloze(rate=0.9, last=0.4))
+    length = source.columns["history/length"]
+    hidden = batch["history"] == 50
+    newest = np.arange(6) == length[:, None] - 1
+    alone = (hidden == newest).all(axis=1)
+    assert 0.35 < alone[length > 2].mean() < 0.45  # at rate .9 hardly a row of three hides just its newest by chance
+    assert np.array_equal(run(source, Cloze(last=1.0))["history"] == 50, newest)
+    assert np.array_equal(np.where(hidden, batch["targets"], batch["history"]), source.columns["history"])
+    with pytest.raises(ValueError, match="shares from 0 to 1"):
+        Cloze(rate=1.5)
 
 
 def test_popular_negatives_follow_the_power_law_and_miss_the_target(source):
