@@ -175,13 +175,13 @@ def _first(graph, theta: Tree, e: Float[Array, "u t d"], v: Float[Array, "b d"])
     """The outputs of the first layer."""
     linear = _lowest(nnx.merge(graph, theta))
     of_e, of_v, of_difference, of_product = jnp.split(linear.kernel[...], 4)
+    if e.shape[0] == 1:  # of a request: the kernels of its behaviours side by side serve all targets
+        kernels = (of_v - of_difference)[:, None] + e[0].T[:, :, None] * of_product[:, None]
+        own = e[0] @ (of_e + of_difference) + linear.bias[...][None, :]
+        return jnp.einsum("bd,dth->bth", v, kernels) + own[None]
     own = v @ (of_v - of_difference) + linear.bias[...][None, :]
     kernel = (of_e + of_difference)[None] + v[:, :, None] * of_product[None]
-    if e.shape[0] == 1:
-        x = jnp.einsum("td,bdh->bth", e[0], kernel)
-    else:
-        x = jnp.einsum("btd,bdh->bth", e, kernel)
-    return x + own[:, None, :]
+    return jnp.einsum("btd,bdh->bth", e, kernel) + own[:, None, :]
 
 
 def _lowest(mlp: MLPLayers) -> Any:

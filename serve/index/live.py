@@ -18,13 +18,15 @@ import numpy as np
 import pyarrow as pa
 
 from data.errors import UserError
+from serve.files import staged
+from serve.index import apart
 from serve.index.attributes import Attributes
 from serve.index.base import Found, Ids, Metric, checked_ids, checked_items, checked_queries
 from serve.index.journal import Journal
 from serve.index.plan import Made, Plan
 from serve.index.snapshot import write_snapshot
 from serve.index.updates import Update, Values, plain_values
-from serve.index.view import ALIVE, ROOM, Base, Delta, View
+from serve.index.view import ALIVE, ROOM, Base, Delta, Living, View
 from serve.index.where import Where
 
 MERGE_SHARE = 0.05
@@ -157,23 +159,33 @@ class LiveIndex:
         """Makes a base of all living rows, now; a snapshot of the folder that it was opened from follows."""
         with self._merging:
             view = self._view
-            vectors, ids, attributes, base_rows, delta_rows = view.alive()
-            # One thread: the others are for the searches that go on.
-            made = self.plan.make(vectors, threads=1)
-            base = Base(made.engine, ids=ids, attributes=attributes)
-            with self._lock:
-                now = self._view
-                base.died[:] = np.concatenate([now.base.died[base_rows], now.delta.died[delta_rows]])
-                left = now.count - view.count
-                delta = now.delta.since(view.count, count=now.count, room=max(ROOM, 2 * left))
-                alive = delta.died[:left] > now.version
-                self._places = {delta.ids[row]: int(row) for row in np.flatnonzero(alive)}
-                base_alive = int(np.count_nonzero(base.died > now.version))
-                self._view = View(now.version, base, delta, left, base_alive, int(alive.sum()))
-                self.made = made.about
-                self.merges += 1
-            if self._journal is not None and self._journal.writes:
-                self._snapshot(self._journal.folder)
+            living = view.alive()
+            journal = self._journal if self._journal is not None and self._journal.writes else None
+            if journal is None or self.plan.engine == "exact" or len(living.ids) < apart.FROM:
+                # One thread: the others are for the searches that go on.
+                self._replace(self.plan.make(living.vectors, threads=1), view, living)
+                if journal is not None:
+                    self._snapshot(journal.folder)
+            else:
+                with staged(journal.folder) as work:
+                    made = apart.make_apart(self.plan, living.vectors, work=work)
+                    self._replace(made, view, living)
+                    self._snapshot(journal.folder)
+
+    def _replace(self, made: Made, view: View, living: Living) -> None:
+        """Puts a base of the rows that lived in `view` in place; what has come or died since stays so."""
+        base = Base(made.engine, ids=living.ids, attributes=living.attributes)
+        with self._lock:
+            now = self._view
+            base.died[:] = np.concatenate([now.base.died[living.base], now.delta.died[living.delta]])
+            left = now.count - view.count
+            delta = now.delta.since(view.count, count=now.count, room=max(ROOM, 2 * left))
+            alive = delta.died[:left] > now.version
+            self._places = {delta.ids[row]: int(row) for row in np.flatnonzero(alive)}
+            base_alive = int(np.count_nonzero(base.died > now.version))
+            self._view = View(now.version, base, delta, left, base_alive, int(alive.sum()))
+            self.made = made.about
+            self.merges += 1
 
     def snapshot(self, path: Path | None = None) -> Path:
         """Writes a version under `path`, or under the folder that the index was opened from; returns its folder."""
@@ -235,13 +247,7 @@ class LiveIndex:
         others = [name for name in view.base.attributes.columns if name not in full]
         if others:
             base, delta = self._find(keys)
-            for name in others:
-                old: list[Any] = [None] * len(keys)
-                for rows, source in ((base, view.base.attributes), (delta, view.delta.attributes)):
-                    at = np.flatnonzero(rows >= 0)
-                    for place, value in zip(at, source.columns[name].decoded(rows[at]), strict=True):
-                        old[place] = value
-                full[name] = old
+            full |= {name: view.values(name, base=base, delta=delta) for name in others}
         return full
 
     def _upsert(self, keys: np.ndarray, vectors: np.ndarray, values: dict[str, list[Any]]) -> Upserted:

@@ -7,6 +7,7 @@ of it meet the filter, the rows that do are compared exactly.
 
 import math
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,16 @@ class Settings:
 class Scann:
     name = "scann"
 
-    def __init__(self, searcher: Any, *, vectors: np.ndarray, settings: Settings):
-        self._searcher, self.vectors, self.settings = searcher, vectors, settings
+    def __init__(self, searcher: Any, *, vectors: np.ndarray, settings: Settings, files: Path | None = None):
+        self._searcher, self.vectors, self.settings, self.files = searcher, vectors, settings, files
+        """`files`: a folder that it was opened from or saved in, for as long as that is there."""
 
     def about(self) -> dict[str, Any]:
         return asdict(self.settings)
 
     def with_settings(self, settings: Settings) -> "Scann":
         """The same tree, searched otherwise."""
-        return Scann(self._searcher, vectors=self.vectors, settings=settings)
+        return Scann(self._searcher, vectors=self.vectors, settings=settings, files=self.files)
 
     def nearest(self, queries: np.ndarray, *, k: int, keep: Keeps | None = None) -> Found:
         count = len(self.vectors)
@@ -105,9 +107,12 @@ class Scann:
         return (rows, scores) if len(rows) == k else None
 
     def save(self, folder: Path) -> None:
-        """Nothing that it writes is a pickle: protocol buffers and arrays."""
-        folder.mkdir()
-        self._searcher.serialize(str(folder), True)
+        """Nothing that it writes is a pickle: protocol buffers and arrays, which never change and may be shared."""
+        if self.files is not None and self.files.is_dir():
+            shutil.copytree(self.files, folder, copy_function=_linked)
+        else:  # all threads of this process wait for it
+            folder.mkdir()
+            self._searcher.serialize(str(folder), True)
 
 
 def train(vectors: np.ndarray, *, settings: Settings, threads: int = 0) -> Scann:
@@ -129,7 +134,15 @@ def open_scann(folder: Path, *, about: dict[str, Any]) -> Scann:
     """Of files whose checksums were verified."""
     text = (folder / ASSETS).read_text()
     vectors = np.load(folder / "dataset.npy", mmap_mode="r")
-    return Scann(_scann().scann_pybind.ScannNumpy(str(folder), text), vectors=vectors, settings=Settings(**about))
+    searcher = _scann().scann_pybind.ScannNumpy(str(folder), text)
+    return Scann(searcher, vectors=vectors, settings=Settings(**about), files=folder)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
 
 
 def leaves_for(rows: int) -> int:

@@ -44,4 +44,6 @@ def write_snapshot(
             "lineage": lineage or secrets.token_hex(6),
         }
 
-    return store.publish(target, fill=fill, model=model, held=lineage is not None)
+    path = store.publish(target, fill=fill, model=model, held=lineage is not None)
+    store.saved(view.base.engine, version=path)
+    return path

@@ -88,6 +88,12 @@ def save_rows(work: Path, *, engine: Engine, ids: np.ndarray, attributes: Attrib
     save_attributes(work / ATTRIBUTES, attributes)
 
 
+def saved(engine: Engine, *, version: Path) -> None:
+    """Where its files are now: the next version need not write them again."""
+    if isinstance(engine, Scann):
+        engine.files = version / FOLDER
+
+
 def save_attributes(path: Path, attributes: Attributes) -> None:
     """None where there are no columns."""
     if attributes.columns:

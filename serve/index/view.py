@@ -63,6 +63,17 @@ class Delta:
 
 
 @dataclass(frozen=True)
+class Living:
+    """All items of a view, and the rows of its base and its delta that they are: those of the base come first."""
+
+    vectors: np.ndarray
+    ids: np.ndarray
+    attributes: Attributes
+    base: np.ndarray
+    delta: np.ndarray
+
+
+@dataclass(frozen=True)
 class View:
     version: int
     base: Base
@@ -92,13 +103,21 @@ class View:
     def delta_rows(self) -> np.ndarray:
         return np.flatnonzero(self.delta_mask())
 
-    def alive(self) -> tuple[np.ndarray, np.ndarray, Attributes, np.ndarray, np.ndarray]:
-        """Vectors, ids and attributes of all items, and the rows of base and delta that they are."""
+    def alive(self) -> "Living":
         base, delta = self.base_rows(), self.delta_rows()
         vectors = np.concatenate([np.asarray(self.base.engine.vectors)[base], self.delta.vectors[delta]])
         ids = np.concatenate([self.base.ids[base], self.plain_ids(delta)])
         attributes = joined([self.base.attributes.take(base), self.delta.attributes.take(delta)])
-        return vectors, ids, attributes, base, delta
+        return Living(vectors, ids, attributes, base, delta)
+
+    def values(self, name: str, *, base: np.ndarray, delta: np.ndarray) -> list[Any]:
+        """An attribute of items by their rows of base and delta, which are -1 where they do not lie there."""
+        found: list[Any] = [None] * len(base)
+        for rows, source in ((base, self.base.attributes), (delta, self.delta.attributes)):
+            at = np.flatnonzero(rows >= 0)
+            for place, value in zip(at, source.columns[name].decoded(rows[at]), strict=True):
+                found[place] = value
+        return found
 
     def plain_ids(self, rows: np.ndarray) -> np.ndarray:
         """Of rows of the delta, as the base has ids."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from data.errors import UserError
 from serve.index import live as module
+from serve.index.apart import make_apart
 from serve.index.attributes import Attributes
 from serve.index.build import build_live
 from serve.index.live import Deleted, LiveIndex, Upserted
@@ -123,6 +124,35 @@ def test_so_it_does_with_scann_behind(tmp_path, rng, monkeypatch, kind):
         ]
     index = assert_plays_agree(plays, names=NAMES[kind], seed=7, folder=tmp_path / "index", plan=Everything())
     assert index.made["engine"] == "scann"
+
+
+def test_a_large_merge_is_made_by_another_process_and_written_without_this_one(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr("serve.index.apart.FROM", 4_000)
+    names = [f"i{n}" for n in range(6_000)]
+    vectors = rng.normal(size=(6_000, DIM)).astype(np.float32)
+    build_live(vectors, ids=names, recall=0.9, metric="cosine", model="m1", threads=1).save(tmp_path / "index")
+    with open_index(tmp_path / "index", model="m1", write=True, merge_by_itself=False) as index:
+        monkeypatch.setattr(module.Plan, "make", None)  # this process builds nothing
+        new = rng.normal(size=(500, DIM)).astype(np.float32)
+        index.upsert(names[:500], new)
+        index.delete(names[500:600])
+        before = index.made["recall"]
+        index.merge()
+        assert index.stats()["base"] == len(index) == 5_900 and index.made["engine"] == "scann"
+        assert index.made["recall"] != before and index.made["recall"]["at"]["10"] >= 0.85
+        found, _ = index.search(new[:50], k=1)
+        assert (found[:, 0] == names[:50]).mean() > 0.9
+        first = index.snapshot()
+    assert not list((tmp_path / "index").glob(".staged-*"))
+    with open_index(tmp_path / "index", model="m1") as again:
+        assert len(again) == 5_900
+        np.testing.assert_array_equal(again.search(new[:50], k=5)[0], index.search(new[:50], k=5)[0])
+    assert (first / "scann" / "dataset.npy").stat().st_nlink == 2  # of the version that the merge left
+
+
+def test_a_process_that_cannot_build_is_told(tmp_path):
+    with pytest.raises(RuntimeError, match=r"ended with 1: .*recall lies in"):
+        make_apart(Plan(engine="scann", recall=2.0), np.ones((5_000, 4), np.float32), work=tmp_path)
 
 
 class Held(Plan):
