@@ -1,5 +1,5 @@
 """python -m data stats PATH [--label NAME]          what lies in Parquet files, as a feature file to start from
-python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py; --engine ray
+python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py
 python -m data tokens PATH --columns title --size 8000 --target DIR/title.json    a tokenizer of one's own texts
 python -m data convert FILE.csv OUT.parquet           CSV to Parquet, malformed lines counted and named
 python -m data spu ITEMS.parquet --output SPU.parquet [--previous YESTERDAY.parquet]    which listings are one product
@@ -7,6 +7,8 @@ python -m data build NAME --manual DIR --out DIR      one public data set from t
 python -m data build --list                           the data sets known, whose they are and their configs
 python -m data build mall --folder DIR [a=b ...]      the simulated mall
 python -m data show NAME [a=b ...]                    tables and pictures of a data set
+
+stats, vocab, convert and build take --engine ray: the workers of a cluster, the same result.
 """
 
 import argparse
@@ -42,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     stats = commands.add_parser("stats", help="print a proposed feature file")
     stats.add_argument("path")
     stats.add_argument("--label", help="label column, where its name does not say so")
+    add_engine(stats)
     stats.set_defaults(run=_stats)
     vocab = commands.add_parser("vocab", help="build vocabularies")
     vocab.add_argument("features", help="Python file that defines FEATURES")
@@ -64,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--delimiter", default=",")
     convert.add_argument("--key", help="column whose values must differ; later rows are set aside")
     convert.add_argument("--max-rejects", type=float, default=0.01)
+    add_engine(convert)
     convert.set_defaults(run=_convert)
     spu = commands.add_parser("spu", help="find the listings of one product")
     spu.add_argument("path", help="Parquet or Arrow file with id, category, brand and title of each listing")
@@ -84,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--max-rejects", type=float, default=0.01, help="share of malformed rows allowed")
     build.add_argument("--folder", help="where the mall shall lie")
     build.add_argument("options", nargs="*", metavar="a=b", help="options of the mall")
+    add_engine(build)
     build.set_defaults(run=_build)
     for name, run in (("show", _show),):
         command = commands.add_parser(name, help=f"{name} a data set")
@@ -98,7 +103,7 @@ def _stats(arguments: argparse.Namespace) -> None:
     from data.propose import propose
     from data.stats import measure
 
-    print(propose(measure(arguments.path, label=arguments.label)), end="")
+    print(propose(measure(arguments.path, label=arguments.label, cluster=chosen_engine(arguments))), end="")
 
 
 def _vocab(arguments: argparse.Namespace) -> None:
@@ -128,7 +133,7 @@ def _tokens(arguments: argparse.Namespace) -> None:
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from data.csv import convert
+    from data.convert import convert
 
     rejects = convert(
         arguments.source,
@@ -136,6 +141,7 @@ def _convert(arguments: argparse.Namespace) -> None:
         delimiter=arguments.delimiter,
         key=arguments.key,
         max_rejects=arguments.max_rejects,
+        cluster=chosen_engine(arguments),
     )
     for line in [*rejects.summary(), *rejects.first()]:
         print(line)
@@ -157,7 +163,10 @@ def _spu(arguments: argparse.Namespace) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> None:
+    cluster = chosen_engine(arguments)
     if arguments.name == "mall":
+        if cluster is not None:
+            raise UserError("the mall is drawn by one process; leave --engine out")
         importlib.import_module("data.mall.write").main(arguments.folder, arguments.options)
         return
     from data.builders import base
@@ -173,6 +182,7 @@ def _build(arguments: argparse.Namespace) -> None:
         out=arguments.out,
         config=arguments.config,
         max_rejects=arguments.max_rejects,
+        cluster=cluster,
     )
     print(f"{path}\n{base.table(path)}")
 

@@ -1,12 +1,8 @@
-"""CSV to Parquet, in constant memory: lines that do not fit are counted and named, the file is written whole or not.
-
-A column is an integer, a number or text by the first block; later values that do not fit set their row aside.
-"""
+"""Delimited text as Arrow tables, in constant memory: lines and values that do not fit are counted and named."""
 
 import bz2
 import gzip
 import io
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,73 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from data.columns import nulls
 from data.errors import UserError
 from data.rejects import Rejects
 
 BLOCK = 1 << 24
+PACKED = (".gz", ".bz2")
 INTEGER = r"^\s*[+-]?\d{1,18}\s*$"
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 LONG = "\x1f"
 """Stands for a delimiter of several characters."""
 NOT_TEXT = "\x01"
 """Stands for a line that is not UTF-8, so that the parser meets it with its number."""
-
-
-def convert(
-    source: str | os.PathLike,
-    *,
-    target: str | os.PathLike,
-    delimiter: str = ",",
-    key: str | None = None,
-    max_rejects: float = 0.01,
-) -> Rejects:
-    """Writes `target` and returns what was set aside; rows whose `key` was seen before are among it."""
-    source, target = Path(source), Path(target)
-    rejects, total = Rejects(), 0
-    _check_delimiter(source, delimiter)
-    part = target.with_name(f"{target.name}.part{os.getpid()}")
-    writer: pq.ParquetWriter | None = None
-    seen: set[object] = set()
-    try:
-        with Lines(source) as lines:
-            for rows, table in tables(lines, source=source, delimiter=delimiter, rejects=rejects):
-                total += table.num_rows
-                if writer is None:
-                    if key is not None and key not in table.column_names:
-                        raise UserError(f"{source}: no column {key!r}; it has {', '.join(table.column_names)}")
-                    schema = pa.schema([(name, _guess(table[name])) for name in table.column_names])
-                    writer = pq.ParquetWriter(part, schema)
-                good = cast(table, schema=schema, file=str(source), rows=rows, rejects=rejects, key=key, seen=seen)
-                writer.write_table(good)
-        if writer is None:
-            raise UserError(f"{source}: no rows")
-        writer.close()
-        writer = None
-        rejects.check(total + _malformed(rejects), max_rejects)
-        part.replace(target)
-    finally:
-        if writer is not None:
-            writer.close()
-        part.unlink(missing_ok=True)
-    return rejects
-
-
-def _malformed(rejects: Rejects) -> int:
-    return sum(count for (field, _), count in rejects.counts.items() if field == "line")
-
-
-def _check_delimiter(source: Path, delimiter: str) -> None:
-    with Lines(source) as lines:
-        head = lines.read(1 << 16).split(b"\n", 1)[0].decode("utf-8", "replace")
-    if delimiter not in head:
-        other = max(",\t;|^", key=head.count)
-        if head.count(other):
-            raise UserError(
-                f"{source}: the header has no {delimiter!r} but {head.count(other)} {other!r}: set delimiter"
-            )
 
 
 class Lines:
@@ -116,7 +58,7 @@ class Lines:
         return out
 
     def _text(self, data: bytes) -> bytes:
-        data = _as_text(data, self.encoding)
+        data = as_text(data, self.encoding)
         return data.replace(self.long, LONG.encode()) if self.long else data
 
     def readable(self) -> bool:
@@ -140,7 +82,8 @@ def unpacked(path: Path) -> io.BufferedIOBase:
     return bz2.open(path, "rb") if path.suffix == ".bz2" else path.open("rb")
 
 
-def _as_text(data: bytes, encoding: str) -> bytes:
+def as_text(data: bytes, encoding: str = "utf-8") -> bytes:
+    """Whole lines as UTF-8; those that are not in `encoding` are replaced by a mark."""
     try:
         text = data.decode(encoding)
         return data if encoding == "utf-8" else text.encode()
@@ -156,7 +99,7 @@ def _line(line: bytes, encoding: str) -> bytes:
 
 
 def tables(
-    lines: Lines,
+    lines: Lines | io.BytesIO,
     *,
     source: Path,
     delimiter: str,
@@ -179,10 +122,14 @@ def tables(
 
     delimiter = LONG if len(delimiter) > 1 else delimiter
     try:
-        names = header(lines, delimiter) if names is None else list(names)
+        if names is None:
+            assert isinstance(lines, Lines)  # whose bytes can be looked at twice
+            names = header(lines, delimiter)
         reader = pa.csv.open_csv(
             pa.PythonFile(lines, mode="r"),
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK, column_names=names, skip_rows=head),
+            read_options=pa.csv.ReadOptions(
+                use_threads=False, block_size=BLOCK, column_names=list(names), skip_rows=head
+            ),
             parse_options=pa.csv.ParseOptions(
                 delimiter=delimiter, quote_char=quote, newlines_in_values=newlines, invalid_row_handler=malformed
             ),
@@ -212,16 +159,6 @@ def header(lines: Lines, delimiter: str) -> list[str]:
     return [name.strip().strip('"') for name in names]
 
 
-def _guess(values: pa.ChunkedArray) -> pa.DataType:
-    """Integer or number where all but one in a hundred values are."""
-    known = max(1, len(values) - values.null_count)
-    for pattern, kind in ((INTEGER, pa.int64()), (NUMBER, pa.float64())):
-        fit = pc.sum(pc.match_substring_regex(values, pattern)).as_py() or 0
-        if 0 < fit >= 0.99 * known:
-            return kind
-    return pa.string()
-
-
 def cast(
     table: pa.Table,
     *,
@@ -249,14 +186,19 @@ def cast(
             values = clean.cast(field.type)
         columns.append(values)
     if key is not None and seen is not None:
-        values = table[key].to_pylist()
-        twice = np.zeros(len(values), bool)
-        for row, value in enumerate(values):
-            twice[row] = value in seen
-            seen.add(value)
+        twice = repeated(table[key], seen)
         at = np.flatnonzero(twice)
-        shown = [values[row] for row in at[:10]]
+        shown = [table[key][int(row)].as_py() for row in at[:10]]
         rejects.add(file=file, field=key, why="seen before", rows=rows[at], values=shown)
         bad |= twice
     rejects.count += int(bad.sum())
     return pa.table(columns, schema=schema).filter(pa.array(~bad))
+
+
+def repeated(values: pa.ChunkedArray, seen: set[object]) -> np.ndarray:
+    """Which values are in `seen` or stood before; all are in it afterwards."""
+    twice = np.zeros(len(values), bool)
+    for row, value in enumerate(values.to_pylist()):
+        twice[row] = value in seen
+        seen.add(value)
+    return twice

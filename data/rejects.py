@@ -60,6 +60,14 @@ class Rejects:
             by_file.setdefault(file, []).extend(parts)
         self.count = sum(len(np.unique(np.concatenate(parts))) for parts in by_file.values())
 
+    def moved(self, by: int) -> "Rejects":
+        """The same faults, of rows that stand `by` further down in their files."""
+        out = Rejects()
+        out._rows = {key: [rows + by for rows in parts] for key, parts in self._rows.items()}
+        out._values = {(file, row + by, field): value for (file, row, field), value in self._values.items()}
+        out.notes, out.count = self.notes.copy(), self.count
+        return out
+
     @property
     def counts(self) -> dict[tuple[str, str], int]:
         """Faults by (field, why)."""

@@ -4,7 +4,10 @@ One aggregate query per column over all rows for counts, and a sample for leaks;
 """
 
 import io
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 
+from data.cluster import Cluster
 from data.columns import is_bytes, is_list, is_number, is_text
 from data.parquet import check_schemas, expand
 
@@ -56,14 +60,27 @@ class Stats:
     sample: pa.Table
 
 
-def measure(path: str, *, label: str | None = None, memory: str = "1GB", threads: int = 2) -> Stats:
-    """Counts all rows of the Parquet files at `path` and looks for leaks against `label`."""
+def measure(
+    path: str,
+    *,
+    label: str | None = None,
+    memory: str = "1GB",
+    threads: int = 2,
+    cluster: Cluster | None = None,
+) -> Stats:
+    """Counts all rows of the Parquet files at `path` and looks for leaks against `label`.
+
+    On a `cluster` its workers take a column each.
+    """
     files = [str(file) for file in expand(path)]
     schema = pq.read_schema(files[0])
     check_schemas([Path(file) for file in files], columns=schema.names)
     with duckdb.connect(config={"memory_limit": memory, "threads": threads}) as connection:
         rows = connection.sql("select count(*) from read_parquet($files)", params={"files": files}).fetchall()[0][0]
-        columns = [_column(connection, files, schema.field(name), rows) for name in schema.names]
+        if cluster is None:
+            columns = [_column(connection, files, schema.field(name), rows) for name in schema.names]
+        else:
+            columns = _apart(schema, files=files, rows=rows, memory=memory, cluster=cluster)
         sample = connection.sql(
             f"select * from read_parquet($files) using sample reservoir({SAMPLE} rows) repeatable (1)",
             params={"files": files},
@@ -74,6 +91,19 @@ def measure(path: str, *, label: str | None = None, memory: str = "1GB", threads
     stats = Stats(path, len(files), rows, columns, label or _label(columns), _time(columns), sample)
     warn(stats)
     return stats
+
+
+def _apart(schema: pa.Schema, *, files: list[str], rows: int, memory: str, cluster: Cluster) -> list[Column]:
+    make = partial(_measurer, schema, files=files, rows=rows, memory=memory)
+    with closing(cluster.map(make, pieces=schema.names)) as done:
+        found = dict(done)
+    return [found[name] for name in schema.names]
+
+
+def _measurer(schema: pa.Schema, *, files: list[str], rows: int, memory: str) -> Callable[[str], Column]:
+    """Runs in a worker."""
+    connection = duckdb.connect(config={"memory_limit": memory, "threads": 1})
+    return lambda name: _column(connection, files, schema.field(name), rows)
 
 
 def _column(connection: duckdb.DuckDBPyConnection, files: list[str], declared: pa.Field, rows: int) -> Column:

@@ -15,6 +15,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,10 +23,12 @@ import chz
 import pyarrow as pa
 import tensorflow_datasets as tfds
 
+from data.building.apart import Apart, reading
 from data.building.blocks import BLOCK, KEY, cut, example, tfds_features
 from data.building.ledger import Keys, Ledger
 from data.building.read import Manual
 from data.building.texts import Texts, tokenizers
+from data.cluster import Cluster
 from data.errors import UserError
 from data.features import FIRST, Features
 from data.prepared import Prepared
@@ -53,6 +56,10 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     md5: ClassVar[Mapping[str, str]] = {}
     """Of the published files, unpacked, where known."""
     max_rejects = 0.01
+    together: ClassVar[bool] = False
+    """Whether a split needs what was read of another, so that none can be read apart."""
+    apart: Apart | None = None
+    """Reads the splits, where this process does not."""
     learn_from: ClassVar[tuple[str, ...]] = ("train",)
     """Splits whose values make the vocabularies."""
     tokens: ClassVar[int] = 8000
@@ -80,6 +87,9 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The columns of the config being built."""
         return self.columns
 
+    def reader(self, folder: str | Path) -> Manual:
+        return Manual(Path(folder), home=self.home, max_rejects=self.max_rejects, md5=self.md5)
+
     # TFDS's own hooks ------------------------------------------------------------------------------------------
 
     def _info(self):
@@ -95,13 +105,16 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        self._manual = Manual(dl_manager.manual_dir, home=self.home, max_rejects=self.max_rejects, md5=self.md5)
+        self._manual = self.reader(dl_manager.manual_dir)
         config = self.builder_config.name if self.builder_config else None
         features = self.adloom_features(defaultdict(lambda: FIRST), config=config)
         self._ledger = Ledger(self.keys, vocabularies=named(features), learn_from=self.learn_from)
         self._texts = {file: Texts(columns) for file, columns in tokenizers(features).items()}
         self.sizes: dict[str, int] = {}  # rows of tables whose ids the builder numbers itself
-        return {split: self._blocks(split, tables) for split, tables in self.parts(self._manual).items()}
+        parts = self.parts(self._manual)
+        if self.apart is not None:
+            parts = self.apart.read(self, iter(parts), self._manual)
+        return {split: self._blocks(split, tables) for split, tables in parts.items()}
 
     def _generate_examples(self):
         raise NotImplementedError("parts yields the examples")
@@ -150,9 +163,15 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def build(
-    name: str, *, manual: str | Path, out: str | Path, config: str | None = None, max_rejects: float | None = None
+    name: str,
+    *,
+    manual: str | Path,
+    out: str | Path,
+    config: str | None = None,
+    max_rejects: float | None = None,
+    cluster: Cluster | None = None,
 ) -> Path:
-    """Builds a data set unless it is there already; returns its folder."""
+    """Builds a data set unless it is there already; returns its folder. Workers of a `cluster` read a split each."""
     cls = find(name)
     manual, out = Path(manual), Path(out)
     names = [c.name for c in cls.BUILDER_CONFIGS]
@@ -168,18 +187,25 @@ def build(
             raise UserError(f"another process builds {name} in {out}: wait for it") from error
         for part in (out / name).rglob("incomplete.*"):  # of a build that was killed, since we hold the lock
             shutil.rmtree(part, ignore_errors=True)
-        builder = cls(data_dir=str(out), config=config, file_format="array_record")
-        if max_rejects is not None:
-            builder.max_rejects = max_rejects
+        make = partial(_make, name, out=out, config=config, max_rejects=max_rejects)
+        builder = make()
         if (builder.data_path / "dataset_info.json").exists():
             _same_files(Path(builder.data_path), manual)
             log.info("%s is built already; remove it to build it anew", builder.data_path)
         else:
-            with _quiet():
+            with _quiet(), reading(builder, make=make, cluster=cluster, manual=manual):
                 builder.download_and_prepare(
                     download_dir=downloads, download_config=tfds.download.DownloadConfig(manual_dir=str(manual))
                 )
         return Path(builder.data_path)
+
+
+def _make(name: str, *, out: Path, config: str | None, max_rejects: float | None) -> Builder:
+    builder = find(name)(data_dir=str(out), config=config, file_format="array_record")
+    builder.sizes = {}
+    if max_rejects is not None:
+        builder.max_rejects = max_rejects
+    return builder
 
 
 def _same_files(built: Path, manual: Path) -> None:

@@ -31,6 +31,7 @@ class Creativepair(Builder):
         "Lin et al.: Creative4U: MLLMs-based Advertising Creative Image Selector with Comparative Reasoning, "
         "arXiv 2508.12628, 2025."
     )
+    together = True
     licence = "Not published; ask the owner."
     columns = pa.schema(
         [

@@ -30,6 +30,7 @@ class Fashion(Builder):
     ]
     home = "https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-small (or -dataset, large pictures)"
     citation = "Param Aggarwal: Fashion Product Images Dataset, Kaggle, 2019."
+    together = True
     licence = "MIT, says the owner's page; the pictures come from a shop."
     keys = Keys(item="product")
     columns = pa.schema(

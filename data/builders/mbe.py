@@ -37,6 +37,7 @@ class Mbe(Builder):
         "Zhang et al.: MOON: Generative MLLM-based Multimodal Representation Learning for E-commerce Product "
         "Understanding, WSDM 2026, arXiv 2508.11999."
     )
+    together = True
     licence = "Apache-2.0 (owner's card)."
     columns = pa.schema(
         [

@@ -41,6 +41,7 @@ class TaobaoAd(Builder):
     ]
     home = "Alibaba Tianchi's page of the data set Ad Display/Click Data on Taobao.com (Ali_Display_Ad_Click)"
     citation = "Tianchi: Ad Display/Click Data on Taobao.com, 2018. Zhou et al.: Deep Interest Network, KDD 2018."
+    together = True
     licence = "CC BY-NC-SA 4.0."
     keys = Keys(user="user", item="adgroup_id", label="clk", time="time")
 

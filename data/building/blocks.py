@@ -42,7 +42,7 @@ def cut(tables: Iterable[pa.Table], *, schema: pa.Schema) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     rows = 0
     for table in tables:
-        table = _as(table, schema)
+        table = as_declared(table, schema)
         held.append(table)
         rows += table.num_rows
         if rows < BLOCK:
@@ -55,7 +55,8 @@ def cut(tables: Iterable[pa.Table], *, schema: pa.Schema) -> Iterator[pa.Table]:
         yield pa.concat_tables(held).combine_chunks()
 
 
-def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def as_declared(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema`, in its order and of its types."""
     for name in schema.names:
         if name not in table.column_names:
             raise UserError(f"builder: column {name!r} is declared but the table has {', '.join(table.column_names)}")

@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -246,6 +247,17 @@ class Manual:
 
     def check(self) -> None:
         self.rejects.check(self.rows, self.max_rejects)
+
+    def account(self) -> dict[str, Any]:
+        return {"rows": self._rows, "used": self.used, "notes": self.notes}
+
+    def take_over(self, account: Mapping[str, Any], *, rejects: Rejects) -> None:
+        """What another reader of the same files has read."""
+        for path, rows in account["rows"].items():
+            self.count(Path(path), rows)
+        self.used |= account["used"]
+        self.notes += [note for note in account["notes"] if note not in self.notes]
+        self.rejects.absorb(rejects)
 
     def _absorb(self, found: Rejects) -> Rejects:
         """Takes over what was found, and gives an empty book for what follows."""

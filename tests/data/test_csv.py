@@ -3,7 +3,7 @@ import gzip
 import pyarrow.parquet as pq
 import pytest
 
-from data.csv import convert
+from data.convert import convert
 from data.errors import TooManyRejects, UserError
 
 GOOD = "id,price,title\n" + "".join(f"{i},{i}.5,shoe {i}\n" for i in range(300))

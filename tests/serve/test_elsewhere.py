@@ -1,24 +1,32 @@
 """The engine beyond one process, on a local Ray cluster of two workers: the bytes of a local run, whoever dies."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
 import socket
 import sys
 import warnings
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from data.builders import base
 from data.cluster import MOST_DEATHS, Cluster
+from data.convert import convert
 from data.errors import TooManyRejects, UserError
 from data.features import Categorical, Features, Sequence
+from data.propose import propose
+from data.stats import measure
 from data.vocabulary import build
 from serve import embed_folder as folders
 from serve.elsewhere import Opened, Workers
 from serve.inputs import ParquetInput
 from serve.score import account, score
+from tests.data.builders.test_base import FRAPPE
+from tests.data.building.test_apart import contents
 from tests.serve import test_embed_folder as embedding
 from tests.serve import test_score as scoring
 
@@ -180,6 +188,68 @@ def test_vocabularies_are_those_of_a_local_pass(tmp_path, cluster):
     ]
     assert len(made[0]["item"]) == 60
     assert embedding.contents(tmp_path / "a") == embedding.contents(tmp_path / "b")
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadly(Cluster):
+    """The worker that first comes to `piece` dies before it is done."""
+
+    life: Path | None = None
+    piece: object = None
+
+    def map(self, make, *, pieces):
+        yield from super().map(functools.partial(mortal, make, life=self.life, at=self.piece), pieces=pieces)
+
+
+def mortal(make, *, life, at):
+    work = make()
+
+    def done(piece):
+        if piece == at and life.exists():
+            life.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(piece)
+
+    return done
+
+
+@pytest.fixture
+def deadly(cluster, tmp_path):
+    def made(piece):
+        (tmp_path / "life").touch()
+        return Deadly(workers=2, life=tmp_path / "life", piece=piece)
+
+    yield made
+    assert not (tmp_path / "life").exists(), "nobody was killed"
+
+
+def test_csv_is_converted_as_by_one_process_though_a_worker_dies(deadly, tmp_path):
+    lines = ["id,price,title", *(f"{i},{i}.5,shoe {i}" for i in range(900))]
+    lines[400], lines[700] = "399,1.5", "20,1.5,again"
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    how = {"key": "id", "span": 4000}
+    rejects = [
+        convert(tmp_path / "a.csv", target=tmp_path / f"{name}.parquet", cluster=engine, **how)
+        for name, engine in (("here", None), ("there", deadly(2)))
+    ]
+    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+    assert list(rejects[1].lines()) == list(rejects[0].lines()) and rejects[1].count == 2
+    assert not (tmp_path / "there.parquet.parts").exists()
+
+
+@pytest.mark.slow
+def test_a_data_set_is_built_as_by_one_process_though_a_worker_dies(deadly, tmp_path):
+    built = [
+        base.build("frappe", manual=FRAPPE, out=tmp_path / name, max_rejects=0.5, cluster=engine)
+        for name, engine in (("here", None), ("there", deadly("train")))
+    ]
+    assert contents(built[1]) == contents(built[0])
+
+
+@pytest.mark.slow
+def test_statistics_are_those_of_one_process(cluster, tmp_path):
+    pq.write_table(scoring.table(500, seed=3), tmp_path / "x.parquet")
+    assert propose(measure(str(tmp_path), cluster=cluster)) == propose(measure(str(tmp_path)))
 
 
 def refused(tmp_path, *words):
