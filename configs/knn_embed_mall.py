@@ -17,7 +17,8 @@ from data.mall.sources import MallProducts
 from train.experiment import Experiment
 from train.metrics.lists import Diversity, ExactRecall, InterestCoverage
 from train.metrics.ranking import Coverage, Recall
-from train.retrieve_lists import KnnEmbed, Nearest, RetrieveLists, Way
+from train.retrieve_lists import KnnEmbed, Nearest, RetrieveLists
+from train.ways import Way
 
 
 def get_config() -> Experiment:

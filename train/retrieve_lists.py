@@ -13,26 +13,15 @@ import numpy as np
 from data.errors import UserError
 from data.pipeline import VALID
 from data.sources import SourceConfig
-from modules.retrieval.knn_embed import retrieve, spherical_kmeans
+from modules.layers.kmeans import spherical_kmeans
+from modules.retrieval.knn_embed import retrieve
 from train.evaluators import Evaluation, Evaluator, Predict, RankTally, Retrieve, depth
 from train.metrics.base import Arrays, column
 from train.metrics.ranks import NO_ITEM, Ranked, keys_of, padded, positions, rank_blocks
 from train.progress import RowsDone
+from train.ways import Search, Way
 
 BLOCK = 1024  # rows whose lists' vectors are held at once
-
-Search = Callable[..., np.ndarray]
-"""(queries [q, d], *, own [q, h] | None, k) -> rows of the items [q, k], best first, -1 past the end. Rows `own` (-1:
-none) are the users' history, which must not be shown."""
-
-
-@chz.chz
-class Way:
-    """How lists are made of vectors."""
-
-    def open(self, items: np.ndarray) -> Search:
-        """Prepares for these items; what is done once is no part of a query's time."""
-        raise NotImplementedError(f"{type(self).__name__} does not define open")
 
 
 @chz.chz
@@ -93,6 +82,9 @@ class RetrieveLists(Retrieve):
 
     way: Way = chz.field(default_factory=Nearest, doc="how lists are made")
     groups: str | None = chz.field(default=None, doc="array of the corpus with each item's interest, such as category")
+    one_by_one: int = chz.field(
+        default=0, doc="queries that are also asked alone, for the median and the 99th percentile of the time of one"
+    )
 
     @chz.validate
     def _is_plain(self) -> None:
@@ -127,7 +119,8 @@ class RetrieveLists(Retrieve):
         search, k = self.way.open(items), depth(self.metrics)
         begun = time.perf_counter()
         top = search(queries, own=own, k=k)
-        seconds = (time.perf_counter() - begun) / len(queries)
+        seconds = {"seconds_per_query": (time.perf_counter() - begun) / len(queries)}
+        seconds |= self._alone(search, queries, own=own, k=k)
         exact = top if isinstance(self.way, Nearest) else Nearest().open(items)(queries, own=own, k=k)
         wanted = padded(batch, self.target)
         known = positions(wanted, key)
@@ -140,7 +133,19 @@ class RetrieveLists(Retrieve):
 
         total = rank_lists(self, batch, keys_of(top, key), wanted=wanted, catalogue=len(items), more=more)
         share = ((wanted >= 0) & (known < 0)).sum() / max((wanted >= 0).sum(), 1)
-        return total.plus(Evaluation(values={"targets_missing": float(share), "seconds_per_query": seconds}))
+        return total.plus(Evaluation(values={"targets_missing": float(share), **seconds}))
+
+    def _alone(self, search: Search, queries: np.ndarray, *, own: np.ndarray | None, k: int) -> dict[str, float]:
+        """As requests come: no query waits for another, and none shares its work."""
+        if not self.one_by_one:
+            return {}
+        taken = []
+        for row in range(min(self.one_by_one, len(queries))):
+            begun = time.perf_counter()
+            search(queries[row : row + 1], own=None if own is None else own[row : row + 1], k=k)
+            taken.append(time.perf_counter() - begun)
+        middle, slow = np.percentile(taken, (50, 99)).tolist()
+        return {"seconds_alone/p50": middle, "seconds_alone/p99": slow}
 
 
 @chz.chz
