@@ -1,6 +1,6 @@
 """Splits read by the workers of a cluster, each into a file of tables from which the build then takes them.
 
-What takes long is to parse the files of a release. All that follows (blocks, hashes, vocabularies, leaks) is the code of
+What takes long is to parse the files of a release. What follows (blocks, hashes, vocabularies, leaks) is the code of
 a build in one process, in the order of the splits, so that the data set is the same. The files stay until the data set
 is whole: a build that was killed reads again only what was not read.
 """
