@@ -1,6 +1,6 @@
-"""The loop. Its order is its documentation: evaluate, save, stop, next batch, step, log.
+"""The loop. Its order is its documentation: evaluate, save, stop, look at all rows, next batch, step, log.
 
-Saving before the iterator moves on is what makes resuming exact.
+Saving before the iterator moves on is what makes resuming exact. Only some tasks look at all rows, before each pass.
 """
 
 import time
@@ -14,6 +14,7 @@ import jax
 from data.errors import UserError
 from data.sources import Source
 from train import distributed
+from train.before_pass import BeforePass
 from train.checkpoint import Checkpointer
 from train.evaluators import Evaluator, save_curves
 from train.experiment import Experiment
@@ -81,6 +82,7 @@ class _Run:
             source, process_index=jax.process_index(), process_count=jax.process_count()
         )
         self.program = Program(experiment, features=self.batches.features, mesh=mesh)
+        self.before_pass = BeforePass(self.program, loader=experiment.loader, source=source, say=say)
         folder.write_features(dump(self.batches.features))
         if jax.process_index() == 0:
             _keep_beside_the_model(source, folder=folder.path)
@@ -130,6 +132,9 @@ class _Run:
                 self._save(step, found=found, last=ended or stopping)
             if ended or stopping:
                 break
+            if self.before_pass.due(step):  # also after a resumption right here: the same weights give the same again
+                self.logger.pause()
+                self.state = self.before_pass(self.state, step=step)
             self.logger.go_on()
             waited = time.perf_counter()
             batch = next(self.batches, None)

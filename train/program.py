@@ -316,11 +316,14 @@ class Program:
         return merged
 
 
-def make_predict(program: Program, weights: Weights) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
-    """Host batch to host predictions, by the one forward that evaluation, export and scoring share.
+def make_predict(
+    program: Program, weights: Weights, *, run: Callable[[Weights, Batch], Predictions] | None = None
+) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Host batch to host predictions, by the one forward that evaluation, export and scoring share; or by `run`.
 
     With several processes each gives the same batch and gets the whole answer.
     """
+    run = run or program.predict
     offered = program.features.arrays(inputs_only=True)
     shards = program.mesh.shape["data"]
 
@@ -330,9 +333,9 @@ def make_predict(program: Program, weights: Weights) -> Callable[[Mapping[str, n
         split = jax.P("data") if rows % shards == 0 else jax.P()
         placement = jax.sharding.NamedSharding(program.mesh, split)
         if jax.process_count() == 1:
-            return jax.device_get(program.predict(weights, jax.device_put(inputs, placement)))
+            return jax.device_get(run(weights, jax.device_put(inputs, placement)))
         parts = {n: jax.make_array_from_callback(a.shape, placement, a.__getitem__) for n, a in inputs.items()}
-        return multihost_utils.process_allgather(program.predict(weights, parts), tiled=True)
+        return multihost_utils.process_allgather(run(weights, parts), tiled=True)
 
     return predict
 

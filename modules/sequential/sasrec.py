@@ -61,11 +61,11 @@ class SASRecModel(Model):
         return {"hidden": hidden, "last": last, "items": self.item.rows()}
 
     def encode(
-        self, x: Float[Array, "b t d"], *, batch: Batch, rngs: nnx.Rngs | None = None
+        self, x: Float[Array, "b t d"], *, batch: Batch, causal: bool = True, rngs: nnx.Rngs | None = None
     ) -> tuple[Float[Array, "b t d"], Float[Array, "b d"]]:
         """States by position and at the newest item, from the scaled vectors of the history."""
         keep = valid(batch, self.history)
         x = self.dropout(self.positions(x), rngs=rngs)  # eq. 1
-        hidden = self.transformer(x, mask=visible(keep, causal=True), rngs=rngs)
+        hidden = self.transformer(x, mask=visible(keep, causal=causal), rngs=rngs)
         hidden = jnp.where(keep[..., None], hidden, 0)
         return hidden, last_valid(hidden, length=batch[f"{self.history}/length"])

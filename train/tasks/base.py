@@ -1,8 +1,11 @@
 """What outputs mean: the loss of a batch and the predictions that evaluation, export and serving share."""
 
+from collections.abc import Mapping
+
 import chz
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from modules.base import AUX_LOSS, Batch, Outputs
 
@@ -29,6 +32,17 @@ class Task:
     def serve(self, predictions: Predictions) -> Predictions:
         """What the exported program returns, where that is less than the evaluators need."""
         return predictions
+
+    @property
+    def reads_before_pass(self) -> tuple[str, ...]:
+        """Predictions of all training rows that `before_pass` wants; of most tasks none, and there is no such pass."""
+        return ()
+
+    def before_pass(
+        self, rows: Mapping[str, np.ndarray], *, stats: Mapping[str, np.ndarray], step: int
+    ) -> dict[str, np.ndarray]:
+        """New values of some running statistics, before each pass over the training rows."""
+        raise NotImplementedError(f"{type(self).__name__} does not define before_pass")
 
 
 def with_aux(loss: jax.Array, outputs: Outputs) -> tuple[jax.Array, Logs]:
