@@ -52,11 +52,12 @@ class NextItem(Task):
         return with_aux(loss, outputs)
 
     def predict(self, outputs: Outputs, batch: Batch) -> Predictions:
-        """Scores of all ids, the lowest for those that are no item; and what was seen, which serving leaves out."""
+        """Scores of all ids, the lowest for those that are no item; what was seen, which serving leaves out; and the
+        vector "user", whose products with the items the scores are."""
         scores = (outputs["last"] @ outputs["items"].T).astype(jnp.float32)
         scores = jnp.where((jnp.arange(scores.shape[1]) < FIRST)[None], HIDDEN, scores)
         seen = jnp.where(valid(batch, self.history), batch[self.history], 0)
-        return {"scores": scores, "seen": seen}
+        return {"scores": scores, "seen": seen, "user": outputs["last"]}
 
     def serve(self, predictions: Predictions) -> Predictions:
         scores = predictions["scores"]
