@@ -147,6 +147,27 @@ def test_what_is_late_is_answered_504_and_never_begun(seen):
     assert device.sizes == [1]
 
 
+def test_what_is_late_is_not_begun_though_the_busy_loop_has_not_noticed(seen):
+    batcher, device = make(seen), Device()
+
+    async def run():
+        first = asyncio.create_task(ask(batcher, device, 1))
+        await until(device.begun.is_set)
+        late = asyncio.create_task(ask(batcher, device, 2, seconds=0.05))
+        await until(lambda: len(batcher) == 1)
+        time.sleep(0.1)  # the loop stands still, so that no time-out marks the request
+        device.go.set()
+        while len(batcher):
+            time.sleep(0.001)
+        with pytest.raises(Problem, match="no answer within"):
+            await late
+        await first
+
+    asyncio.run(run())
+    batcher.close()
+    assert device.sizes == [1]
+
+
 def test_alone_in_the_queue_goes_at_once_and_others_wait_for_the_window(seen):
     batcher, device = make(seen, window=0.3), Device()
 
