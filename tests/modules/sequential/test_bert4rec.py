@@ -60,7 +60,10 @@ def test_a_history_without_a_mask_is_asked_what_comes_next(forward):
 
 def test_scores_are_those_of_equation_7(model, forward):
     batch = batch_of([3, 4, 5, MASK], [7, MASK])
-    scores = np.asarray(NextItem().predict(forward(batch), batch)["scores"])
+    outputs = forward(batch)
+    predictions = NextItem().predict(outputs, batch)
+    scores = np.asarray(predictions["scores"])
+    np.testing.assert_allclose((predictions["user"] @ outputs["items"].T)[:, 2:], scores[:, 2:], atol=1e-6)
     graph, state = nnx.split(model)
     bare = nnx.merge(graph, state)
     bare.project = None
