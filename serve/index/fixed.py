@@ -48,7 +48,8 @@ class FixedIndex:
         if self._scann is not None and where is None and k > 0 and self._plain(queries):
             found = self._scann.single(queries[0], k=k)
             if found is not None:
-                return self.ids[found[0]][None], found[1][None]
+                rows = found[0].astype(np.intp)  # numpy takes longer where it has to do this itself
+                return self.ids[rows][None], found[1][None]
         queries = checked_queries(queries, dim=self.dim, metric=self.metric, k=k)
         keep = None if where is None else Kept.of(self.attributes.mask(where, keep=True))
         return named(self.engine.nearest(queries, k=k, keep=keep), ids=self.ids)
