@@ -89,6 +89,10 @@ class WithHistory(InMemory):
         self._past_leaf = sliding((FIRST + shop.leaf[past]).astype(np.int32), length=length)
         self._start, self._end = pointers(log.actions, user=columns["user_group"], time=columns["time"])
 
+    def forget(self, rows: np.ndarray, *, keep: int) -> None:
+        """Of these rows (a mask) the newest `keep` actions alone are known."""
+        self._start = np.where(rows, np.maximum(self._start, self._end - keep), self._start)
+
     def __getitem__(self, index: int) -> Rows:
         return {name: column[0] for name, column in self.take(np.array([index])).items()}
 
