@@ -120,7 +120,7 @@ class Batcher:
                 until = time.monotonic() + self._window
                 # Alone in the queue: it goes at once, and what comes meanwhile is the next call's.
                 while len(batch) > 1 and rows < self._most and not self._closed:
-                    left = min(until, *(job.deadline for job in batch)) - time.monotonic()
+                    left = until - time.monotonic()
                     if left <= 0 or not self._changed.wait(left):
                         break
                     rows += self._gather(batch, rows=rows)

@@ -82,6 +82,23 @@ def test_a_new_version_becomes_current_at_once_and_the_old_one_stays_for_its_rea
 
 
 @needs_server
+def test_what_is_current_never_expires_though_it_was_old_once_or_is_written_twice(server):
+    url = f"{server[0]}#items"
+    first, second = (pa.table({"item": ["a", "b"], "price": [price, 2.0]}) for price in (1.0, 3.0))
+
+    def lives(store):
+        return {store._client.ttl(key) for key in store._client.scan_iter(match=f"items:{store.version}:*")}
+
+    forever = {-1}
+    assert lives(write(first, id="item", url=url)) == lives(write(first, id="item", url=url)) == forever
+    old, new = RedisStore(url), write(second, id="item", url=url)
+    assert lives(new) == forever != lives(old)
+    back = write(first, id="item", url=url)
+    assert back.version == old.version
+    assert lives(back) == forever != lives(new)
+
+
+@needs_server
 def test_one_that_went_away_or_hangs_is_said_to_be_down(rng, server):
     address, process = server
     store = write(table(rng), id="item", url=f"{address}#items")

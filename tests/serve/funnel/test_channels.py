@@ -38,6 +38,7 @@ def test_item_to_item_finds_what_is_like_any_seed_and_no_seed(folder):
     assert [id for id, _ in found] == [22, 44]
     np.testing.assert_allclose([score for _, score in found], [0.9, 0.9], atol=1e-6)
     assert [id for id, _ in channel.find(Asked({"history": [11]}, item=33), quota=9)] == [44, 22, 11, 55]
+    assert [id for id, _ in channel.find(Asked({"history": [11]}), quota=1)] == [22], "a seed took another's place"
     assert [id for id, _ in channel.find(Asked({"history": [11]}, where=Where.parse({"colour": "red"})), quota=9)] == [
         33,
         55,

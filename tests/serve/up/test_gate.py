@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from serve.up import gate
 from serve.up.config import Limits
 from tests.serve.up.conftest import ask, client_of, rows_of, serving, tensors, until
 
@@ -60,6 +61,21 @@ def test_what_fails_inside_says_nothing_of_the_inside(exported, monkeypatch, cap
         assert answer.status_code == 500 and "its log has the reason" in answer.json()["error"]
         assert "division" not in answer.text
         assert 'status="500"' in ask(app, "GET", "/metrics").text
+
+
+def test_tokens_are_compared_to_their_ends(guarded, monkeypatch):
+    """How long an answer takes says nothing of how much of a token is right: hmac compares, whatever it is given."""
+    compared = []
+
+    def digest(given, token):
+        compared.append((given, token))
+        return given == token
+
+    monkeypatch.setattr(gate.hmac, "compare_digest", digest)
+    for token in ("s", "secrer", "secret", "secret and more"):
+        ask(guarded, "GET", "/v2", headers={"Authorization": f"Bearer {token}"})
+    ask(guarded, "GET", "/v2")
+    assert compared == [(g, b"secret") for g in (b"s", b"secrer", b"secret", b"secret and more", b"")]
 
 
 class Endless:
