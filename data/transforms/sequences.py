@@ -58,6 +58,10 @@ class Cloze(Transform):
     last: float = chz.field(
         default=0.0, doc="share of the rows in which the newest item alone is masked, as it is to predict"
     )
+    target: str | None = chz.field(
+        default=None,
+        doc="label with the item after the history, which joins it first; a full history gives up its oldest",
+    )
 
     @chz.validate
     def _shares(self) -> None:
@@ -70,6 +74,8 @@ class Cloze(Transform):
         return longer.plus(Ids(name="targets", length=sequence.length))
 
     def bind(self, source: Source) -> Bound:
+        if self.target is not None and self.target not in source.features:
+            raise UserError(f"Cloze: the source has no label {self.target!r}; set target=None")
         return _Cloze(self, mask=_sequence(source.features, self.history).size)
 
 
@@ -79,6 +85,8 @@ class _Cloze:
 
     def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
         name = self.config.history
+        if self.config.target is not None:
+            batch = joined(batch, name, batch[self.config.target])
         history, length = batch[name], batch[f"{name}/length"]
         place = np.arange(history.shape[1])
         newest = place == length[:, None] - 1
@@ -104,6 +112,16 @@ def window(batch: Rows, name: str, *, start: np.ndarray, length: np.ndarray, wid
     cut = values[np.arange(len(values))[:, None], at]
     cut[~held] = 0
     return {**batch, name: cut, f"{name}/length": length.astype(batch[f"{name}/length"].dtype)}
+
+
+def joined(batch: Rows, name: str, item: np.ndarray) -> Rows:
+    """Sequence `name` with one item more; a full one gives up its oldest. An item of 0 is none."""
+    length, width = batch[f"{name}/length"], batch[name].shape[1]
+    drop = ((length == width) & (item > 0)).astype(length.dtype)
+    cut = window(batch, name, start=drop, length=length - drop, width=width)
+    more = (np.arange(width) == (length - drop)[:, None]) & (item > 0)[:, None]
+    longer = np.where(more, item[:, None], cut[name]).astype(batch[name].dtype)
+    return {**cut, name: longer, f"{name}/length": (length - drop + (item > 0)).astype(length.dtype)}
 
 
 def with_length(features: Features, name: str, length: int) -> Features:

@@ -82,6 +82,20 @@ def test_cloze_masks_the_newest_alone_in_a_share_of_the_rows(source):
         Cloze(rate=1.5)
 
 
+def test_cloze_may_mask_the_item_after_the_history_too(source):
+    source.columns["item"][3] = 0
+    batch = run(source, Cloze(last=1.0, target="item"))
+    original, length, item = (source.columns[n] for n in ("history", "history/length", "item"))
+    for row in range(400):
+        known = [*original[row][: length[row]], *([item[row]] if item[row] else [])][-6:]
+        hidden = batch["targets"][row].tolist()
+        assert hidden[: len(known)] == [0] * (len(known) - 1) + [known[-1]]
+        assert batch["history"][row].tolist() == [*known[:-1], 50, *[0] * (6 - len(known))]
+        assert batch["history/length"][row] == len(known)
+    with pytest.raises(UserError, match="no label 'next'"):
+        run(source, Cloze(target="next"))
+
+
 def test_popular_negatives_follow_the_power_law_and_miss_the_target(source):
     alpha = 0.5
     many = run(source, PopularityNegatives(items="item", target="item", alpha=alpha, count=500))
