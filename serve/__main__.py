@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.cluster import add_engine, chosen_engine
 from data.errors import UserError
-from serve import cli_features, cli_index, cli_neighbours, cli_rank, cli_up
+from serve import cli_features, cli_index, cli_neighbours, cli_rank, cli_recommend, cli_up
 from serve.arguments import add_step, positive, share, words
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     cli_features.add(commands)
     cli_neighbours.add(commands)
     cli_rank.add(commands)
+    cli_recommend.add(commands)
     cli_up.add(commands)
     return top
 

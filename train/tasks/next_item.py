@@ -29,6 +29,9 @@ class NextItem(Task):
     history: str = chz.field(default="history", doc="sequence that the scores follow from")
     mask_history: bool = chz.field(default=True, doc="serving never returns what is in the history")
     top_k: int = chz.field(default=10, doc="items that serving returns")
+    pooled: bool = chz.field(
+        default=False, doc="the shared negatives of all rows of a batch serve each of them: one product for many"
+    )
 
     def loss(self, outputs: Outputs, batch: Batch) -> tuple[jax.Array, Logs]:
         hidden, items, targets = outputs["hidden"], outputs["items"], self._array(batch, "targets")
@@ -38,7 +41,12 @@ class NextItem(Task):
             return with_aux(loss, outputs)
         negatives = self._array(batch, "negatives")
         positive = jnp.einsum("btd,btd->bt", hidden, items[targets])
-        if negatives.ndim == 2:
+        if self.pooled:
+            if negatives.ndim != 2:
+                raise UserError("NextItem(pooled=True) pools one draw a row: set shared=True in UniformNegatives")
+            negatives = negatives.reshape(1, 1, -1)
+            negative = jnp.einsum("btd,nd->btn", hidden, items[negatives[0, 0]])
+        elif negatives.ndim == 2:
             negative = jnp.einsum("btd,bnd->btn", hidden, items[negatives])
             negatives = negatives[:, None]
         else:
@@ -75,6 +83,7 @@ class NextItem(Task):
         if "negatives/logq" not in batch:
             return {}
         logq = batch["negatives/logq"]
+        logq = logq.reshape(1, -1) if self.pooled else logq
         logq = jnp.broadcast_to(logq[:, None] if logq.ndim == 2 else logq, shape)
         return {"positive_logq": self._array(batch, "targets/logq"), "negative_logq": logq}
 

@@ -1,0 +1,120 @@
+"""What the configs of published sequence files share: leave-last-two, full ranking, floors by the same evaluator."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from data.pipeline import Buckets, Loader
+from data.sequence_file import SequenceFile
+from data.splits import ByUser
+from data.transforms.history import NextTargets, UniformNegatives
+from modules.sequential.mixture import Mixture, Relation
+from modules.sequential.sasrec import SASRec
+from modules.sequential.sasrec_content import SASRecContent
+from train.evaluators import Evaluator, RankItems
+from train.experiment import EarlyStop, Experiment
+from train.floors import RankFloors
+from train.init_from import InitFrom
+from train.item_knowledge import RelatedItems, WordVectors
+from train.metrics.ranking import NDCG, HitRate
+from train.optim import Optimizer
+from train.pipeline import Pipeline, Train
+from train.pretrained import Several
+from train.tasks.next_item import NextItem
+from train.tasks.rank_next import RankNext
+
+METRICS = (HitRate(ks=(5, 10, 20)), NDCG(ks=(5, 10, 20)))
+
+
+def folder(name: str) -> str:
+    return f"$ADLOOM_DATA/seq/{name}"
+
+
+def ranking(path: str, *, max_len: int, every: int | None, words: bool = True) -> Mapping[str, Evaluator]:
+    """The model's ranking of validation targets, and the floors' of the same rows."""
+    train, valid = (SequenceFile(path=path, split=split, max_len=max_len) for split in ("train", "valid"))
+    shared: dict[str, Any] = {"source": valid, "history": "history", "metrics": METRICS, "batch_size": 512}
+    return {
+        "valid": RankItems(**shared, every=every),
+        "floor": RankFloors(**shared, train=train, texts=path if words else None),
+    }
+
+
+def amazon(name: str, *, seed: int = 0) -> Experiment:
+    """SASRec with the words of its items; 2,048 negatives that a batch shares, in place of all 12,000 items."""
+    path = folder(name)
+    return Experiment(
+        model=SASRecContent(dropout=0.4, heads=2),
+        task=NextItem(objective="sampled_softmax", pooled=True),
+        source=SequenceFile(path=path),
+        loader=Loader(
+            batch_size=256,
+            transforms=(NextTargets(target="target"), UniformNegatives(count=8, shared=True)),
+            buckets=Buckets(widths=(5, 10, 20)),
+            seed=seed,
+        ),
+        optimizer=Optimizer(
+            algorithm="adamw", lr=2e-3, lr_schedule="cosine", warmup_steps=100, final_scale=0.1, weight_decay=0.01
+        ),
+        evals=ranking(path, max_len=50, every=700),
+        early_stop=EarlyStop(metric="valid/ndcg@10", patience=3),
+        init_from=WordVectors(path=path),
+        steps=2100,
+        seed=seed,
+    )
+
+
+def amazon_relations() -> Mapping[str, Relation]:
+    return {"transitions": Relation(), "words": Relation(newest=5)}
+
+
+def movies(*, seed: int = 0) -> Experiment:
+    """SASRec over the newest 100 ratings, and 1,024 negatives that a batch shares."""
+    path, length = folder("ml-1m-sas"), 100
+    return Experiment(
+        model=SASRec(heads=2, dropout=0.2),
+        task=NextItem(objective="sampled_softmax", pooled=True),
+        source=SequenceFile(path=path, max_len=length),
+        loader=Loader(
+            batch_size=64,
+            transforms=(NextTargets(target="target"), UniformNegatives(count=16, shared=True)),
+            buckets=Buckets(widths=(25, 50, 75)),
+            seed=seed,
+        ),
+        optimizer=Optimizer(lr=2e-3, lr_schedule="cosine", warmup_steps=100, final_scale=0.05),
+        evals=ranking(path, max_len=length, every=380, words=False),
+        steps=1520,
+        seed=seed,
+    )
+
+
+def movie_relations() -> Mapping[str, Relation]:
+    return {"transitions": Relation(listed=512), "linear": Relation(listed=1024)}
+
+
+def mixture(path: str, *, parts: Mapping[str, Experiment], relations: Mapping[str, Relation], max_len: int) -> Pipeline:
+    """The parts, and a mixture of them whose few weights are fitted on half of the users' validation targets.
+
+    `valid` ranks those of the other half, which nothing was fitted on; `all` ranks those of both halves, for the line
+    beside other models.
+    """
+    valid = SequenceFile(path=path, split="valid", max_len=max_len)
+    halves = {part: ByUser(source=valid, part=part, user="user", valid=0.5, test=0.0) for part in ("train", "valid")}
+    weights = tuple(
+        InitFrom(workdir=f"@{stage}", rename=((r"^(stats/)?", rf"\1models/{index}/"),))
+        for index, stage in enumerate(parts)
+    )
+    shared: dict[str, Any] = {"history": "history", "metrics": METRICS, "batch_size": 256}
+    train = SequenceFile(path=path, max_len=max_len)
+    fitted = Experiment(
+        model=Mixture(models=tuple(part.model for part in parts.values()), relations=relations),
+        task=RankNext(top_k=100),
+        source=halves["train"],
+        loader=Loader(batch_size=256),
+        optimizer=Optimizer(lr=0.1, lr_schedule="cosine", lr_scale=((r"^models/", 0.0),) if parts else ()),
+        evals={"valid": RankItems(source=halves["valid"], **shared), "all": RankItems(source=valid, **shared)},
+        init_from=Several(of=(*weights, RelatedItems(source=train, texts=path))),
+        steps=100,
+    )
+    return Pipeline(
+        stages={**{n: Train(experiment=part) for n, part in parts.items()}, "mixture": Train(experiment=fitted)}
+    )

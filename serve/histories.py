@@ -1,0 +1,119 @@
+"""All that is known of each user of a run's data: the events to recommend after, in the ids of that data."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import UserError
+from data.features import FIRST
+from data.sequence_file import SequenceFile, read_lines
+from data.sources import SourceConfig
+from data.splits import Split, column
+from data.whole_histories import sequences_of
+from serve.trained import Trained
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Events end to end, oldest first, by the ids that a model sees; `shift` less is the id of the data."""
+
+    users: np.ndarray
+    items: np.ndarray
+    ends: np.ndarray
+    shift: int
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def of(self, row: int) -> np.ndarray:
+        return self.items[self.ends[row] : self.ends[row + 1]]
+
+    @cached_property
+    def rows(self) -> dict[int, int]:
+        return {user: row for row, user in enumerate(self.users.tolist())}
+
+    def order(self, size: int) -> np.ndarray:
+        """All ids, popular ones first, and of equals the one met earlier in the data: no use of an id's number.
+
+        Ids that the data lack come last.
+        """
+        count = np.bincount(self.items, minlength=size)[:size]
+        met = np.full(size, len(self.items))
+        ids, place = np.unique(self.items, return_index=True)
+        met[ids] = place
+        return np.lexsort((met, -count))
+
+    def newest(self, rows: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The last `length` events of each row, padded at the end, and how many they are."""
+        start, end = self.ends[rows], self.ends[rows + 1]
+        first = np.maximum(start, end - length)
+        count = (end - first).astype(np.int32)
+        at = first[:, None] + np.arange(length)
+        real = np.arange(length) < count[:, None]
+        return np.where(real, self.items[np.minimum(at, len(self.items) - 1)], 0).astype(np.int32), count
+
+
+def histories_of(trained: Trained, *, data: Path | None) -> Histories:
+    """Of the run's own data, whole, or of another sequence folder of the same items."""
+    source = trained.experiment.source
+    if data is not None:
+        return _of_file(str(data), max_rejects=0.01)
+    while isinstance(source, Split):  # a run that was fitted on some of the users serves all of them
+        source = source.source
+    if isinstance(source, SequenceFile):
+        return _of_file(source.path, max_rejects=source.max_rejects)
+    return _of_rows(_latest(trained, source))
+
+
+def _of_file(path: str, *, max_rejects: float) -> Histories:
+    lines = read_lines(path, max_rejects=max_rejects)
+    return Histories(users=lines.users, items=lines.items, ends=lines.ends, shift=FIRST - 1)
+
+
+def _latest(trained: Trained, source: SourceConfig) -> SourceConfig:
+    """The split that ends last: its histories and targets together are all events."""
+    names = [name for name in ("test", "valid") if name in trained.experiment.evals]
+    return trained.named_source(names[0]) if names else source
+
+
+def _of_rows(config: SourceConfig) -> Histories:
+    source = config.make()
+    declared = [f.name for f in source.features]
+    sequences = [f.name for f in source.features if f.kind == "sequence" and f.size]
+    if len(sequences) != 1 or "user" not in source.features.arrays():
+        raise UserError(
+            f"{type(config).__name__} has {', '.join(declared)}: recommending reads one sequence of ids a user; "
+            "name a sequence folder with --data"
+        )
+    items, count = sequences_of(config, history=sequences[0])
+    return Histories(
+        users=column(source, "user"), items=items, ends=np.concatenate([[0], np.cumsum(count)]), shift=FIRST
+    )
+
+
+def chosen(path: Path | None, *, histories: Histories) -> np.ndarray:
+    """Rows of the users that a file names, one a line, in its order; of all users without one."""
+    if path is None:
+        return np.arange(len(histories))
+    with path.open(encoding="utf-8") as lines:
+        return np.array(list(_rows(lines, path=path, histories=histories)), np.int64)
+
+
+def _rows(lines: Iterable[str], *, path: Path, histories: Histories) -> Iterable[int]:
+    seen: set[int] = set()
+    for number, line in enumerate(lines, 1):
+        word = line.strip()
+        if not word:
+            continue
+        if not word.isdecimal():
+            raise UserError(f"{path}:{number}: {word[:40]!r} is no user; give one number a line")
+        user = int(word)
+        if user not in histories.rows:
+            raise UserError(f"{path}:{number}: user {user} has no history in the data; leave the line out")
+        if user in seen:
+            raise UserError(f"{path}:{number}: user {user} was named before; leave the line out")
+        seen.add(user)
+        yield histories.rows[user]

@@ -1,0 +1,173 @@
+"""python -m serve recommend: the file that a scorer reads, from a mixture that was trained on a sequence folder."""
+
+import re
+
+import numpy as np
+import pytest
+
+from configs.sequences import mixture
+from data.mall.config import Mall
+from data.mall.sources import MallSequences
+from data.pipeline import Loader
+from data.sequence_file import SequenceFile
+from data.transforms.history import NextTargets
+from modules.sequential.mixture import Relation
+from modules.sequential.sasrec import SASRec
+from serve.__main__ import main
+from serve.trained import Trained
+from train.evaluators import RankItems
+from train.experiment import Experiment
+from train.loop import train
+from train.metrics.ranking import HitRate
+from train.pipeline import run_pipeline
+from train.tasks.next_item import NextItem
+
+USERS, ITEMS, LENGTH = 40, 30, 6
+
+
+def write(folder, *, new=None, seed=0):
+    """Walks along a circle of items; `new` gives each item another number."""
+    rng = np.random.default_rng(seed)
+    new = np.arange(ITEMS + 1) if new is None else new
+    lines = []
+    for user in range(1, USERS + 1):
+        walk = 1 + (rng.integers(ITEMS) + np.arange(rng.integers(4, 12))) % ITEMS
+        lines.append(f"{100 + user} {' '.join(str(new[i]) for i in walk)}\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sequences.txt").write_text("".join(lines))
+    rows = [f"{new[i]}\tthing {'abcdef'[i % 6]} number{i}\tCircle > {i // 5}\n" for i in range(1, ITEMS + 1)]
+    (folder / "items.tsv").write_text("item_id\ttitle\tcategories\n" + "".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("recommend")
+    path = str(write(root / "data"))
+    encoder = Experiment(
+        model=SASRec(dim=8, depth=1),
+        task=NextItem(),
+        source=SequenceFile(path=path, max_len=LENGTH),
+        loader=Loader(batch_size=16, transforms=(NextTargets(target="target"),)),
+        steps=20,
+    )
+    relations = {name: Relation(listed=8) for name in ("transitions", "words", "linear")}
+    pipeline = mixture(path, parts={"encoder": encoder}, relations=relations, max_len=LENGTH)
+    found = run_pipeline(pipeline, workdir=root / "run", say=lambda _: None)
+    return root, found
+
+
+def recommend(workdir, output, *options):
+    code = main(["recommend", str(workdir), "--output", str(output), *map(str, options)])
+    return code, [[int(w) for w in line.split()] for line in output.read_text().splitlines()] if code == 0 else []
+
+
+def histories(folder):
+    lines = [[int(w) for w in line.split()] for line in (folder / "sequences.txt").read_text().splitlines()]
+    return {user: items for user, *items in lines}
+
+
+def test_a_line_for_every_user_in_the_ids_of_the_file(run, tmp_path):
+    root, found = run
+    code, lines = recommend(root / "run" / "mixture", tmp_path / "top.txt", "--k", 5)
+    past = histories(root / "data")
+    assert code == 0 and [line[0] for line in lines] == list(past)
+    for user, *items in lines:
+        assert len(set(items)) == 5 and not set(items) & set(past[user])
+        assert all(1 <= item <= ITEMS for item in items)
+    # What comes next on the circle is known to counts and to words.
+    hits = [past[user][-1] % ITEMS + 1 in items for user, *items in lines]
+    assert np.mean(hits) > 0.9 and found["mixture"]["valid/hit_rate@10"] > 0.9
+
+
+def test_it_is_the_models_own_ranking_after_the_whole_file(run, tmp_path):
+    root, _ = run
+    trained = Trained(root / "run" / "mixture")
+    past = histories(root / "data")
+    users = sorted(past, key=lambda user: (user * 7) % 11)[:9]
+    (tmp_path / "users.txt").write_text("".join(f"{user}\n" for user in users) + "\n")
+    code, lines = recommend(trained.path, tmp_path / "top.txt", "--users", tmp_path / "users.txt", "--k", 4)
+    assert code == 0 and [line[0] for line in lines] == users
+    forward = trained.forward(max_batch=16)
+    for user, *items in lines:
+        newest = np.array(past[user][-LENGTH:]) + 1
+        batch = {
+            "history": np.pad(newest, (0, LENGTH - len(newest)))[None].astype(np.int32),
+            "history/length": np.array([len(newest)], np.int32),
+        }
+        scores = np.array(trained.predict(forward.weights, batch)["scores"][0])
+        scores[[0, 1, *(np.array(past[user]) + 1)]] = -np.inf
+        assert sorted(scores[np.array(items) + 1], reverse=True) == pytest.approx(sorted(scores)[::-1][:4], abs=1e-5)
+
+
+def test_other_histories_of_the_same_items(run, tmp_path):
+    root, _ = run
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "sequences.txt").write_text("7 3 4 5\n8 29 30\n")
+    code, lines = recommend(root / "run" / "mixture", tmp_path / "top.txt", "--data", tmp_path / "new", "--k", 3)
+    assert code == 0 and [line[0] for line in lines] == [7, 8]
+    assert 6 in lines[0] and 1 in lines[1]
+
+
+def test_other_numbers_of_items_give_the_same_lists(tmp_path):
+    """Relations alone, which have no initialisation: what is recommended is the same thing by its other number."""
+    new = np.concatenate([[0], 1 + np.random.default_rng(3).permutation(ITEMS)])
+    lists = []
+    for name, folder in {"as_is": write(tmp_path / "as_is"), "other": write(tmp_path / "other", new=new)}.items():
+        relations = {name: Relation(listed=20) for name in ("transitions", "words")}
+        pipeline = mixture(str(folder), parts={}, relations=relations, max_len=LENGTH)
+        run_pipeline(pipeline, workdir=tmp_path / f"run_{name}", say=lambda _: None)
+        lists.append(recommend(tmp_path / f"run_{name}" / "mixture", tmp_path / f"{name}.txt", "--k", 3)[1])
+    for (user, *items), (same, *renamed) in zip(*lists, strict=True):
+        assert user == same and [int(new[i]) for i in items] == renamed
+
+
+@pytest.mark.parametrize(
+    ("users", "options", "message"),
+    [
+        ("101\n999\n", (), r"users.txt:2: user 999 has no history"),
+        ("101\nbob\n", (), r"users.txt:2: 'bob' is no user"),
+        ("101\n101\n", (), r"users.txt:2: user 101 was named before"),
+        ("101\n", ("--k", "30"), r"lower --k to"),
+    ],
+)
+def test_what_cannot_be_done_is_named(run, tmp_path, capsys, users, options, message):
+    root, _ = run
+    (tmp_path / "users.txt").write_text(users)
+    output = tmp_path / "top.txt"
+    assert recommend(root / "run" / "mixture", output, "--users", tmp_path / "users.txt", *options)[0] == 2
+    assert not output.exists() and not list(tmp_path.glob(".top*"))
+
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_items_that_the_model_lacks_are_named(run, tmp_path, capsys):
+    root, _ = run
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "sequences.txt").write_text("7 3 4 31\n")
+    assert recommend(root / "run" / "mixture", tmp_path / "top.txt", "--data", tmp_path / "new")[0] == 2
+    assert "item 31, the model knows 30 items" in capsys.readouterr().err
+
+
+def test_a_run_on_the_mall(tmp_path):
+    mall = Mall(size="tiny")
+    test = MallSequences(mall=mall, split="test", max_len=8)
+    train(
+        Experiment(
+            model=SASRec(dim=8, depth=1),
+            task=NextItem(),
+            source=MallSequences(mall=mall, max_len=8),
+            loader=Loader(batch_size=16, transforms=(NextTargets(),)),
+            evals={"test": RankItems(source=test, history="history", metrics=(HitRate(),))},
+            steps=2,
+        ),
+        workdir=tmp_path / "run",
+        say=lambda _: None,
+    )
+    code, lines = recommend(tmp_path / "run", tmp_path / "top.txt", "--k", 10)
+    source = test.make()
+    assert code == 0 and [line[0] for line in lines] == source.columns["user"].tolist()
+    for row, (_, *items) in enumerate(lines):
+        seen = {*source.columns["history"][row, : source.columns["history/length"][row]].tolist()}
+        seen.add(int(source.columns["target"][row]))
+        assert not {item + 2 for item in items} & seen and len(set(items)) == 10

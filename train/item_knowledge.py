@@ -1,0 +1,140 @@
+"""Fills what a model is given of its items (modules/layers/given.py) before the first step.
+
+Everything is computed from a sequence folder: words from items.tsv, counts from the items before the targets of the
+`split` that is named. Nothing reads what an item's number is.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import chz
+import numpy as np
+
+from data.errors import UserError
+from data.features import FIRST
+from data.item_texts import read_texts, tfidf, vectors
+from data.paths import expand
+from data.sequence_file import SequenceFile
+from data.sources import SourceConfig
+from data.whole_histories import sequences_of
+from train.floors import Floors
+from train.init_from import STATS, LoadReport, Start, placed
+from train.linear_next import LinearNext
+
+Block = Callable[[slice], np.ndarray]
+LISTS = re.compile(r"(?:^|/)related/(\w+)/items$")
+BLOCK = 512
+
+
+class _Fills(Start):
+    """A start that fills some of the state's running statistics and leaves all else as it is."""
+
+    def values(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        """By name, for the names among `shapes` that are its own."""
+        raise NotImplementedError(f"{type(self).__name__} does not define values")
+
+    def apply(self, state: dict[str, Any]) -> tuple[dict[str, Any], LoadReport]:
+        stats = state["stats"]
+        found = self.values({name: tuple(array.shape) for name, array in stats.items()})
+        wrong = [name for name, value in found.items() if value.shape != stats[name].shape]
+        if wrong:
+            shapes = f"{found[wrong[0]].shape}, the model has {stats[wrong[0]].shape}"
+            raise UserError(f"init_from {self.origin} gives {wrong[0]} of {shapes}: is it the same catalogue?")
+        filled = {name: placed(value, like=stats[name]) for name, value in found.items()}
+        report = LoadReport(
+            loaded=tuple((STATS + name, self.origin) for name in filled),
+            grown=(),
+            missing=(),
+            surplus=(),
+            mismatched=(),
+            left_out=tuple(state["params"]),
+        )
+        return {**state, "stats": {**stats, **filled}}, report
+
+
+@chz.chz
+class WordVectors(_Fills):
+    """Leading directions of TF-IDF for every `content/vectors` of the model."""
+
+    path: str = chz.field(doc="sequence folder with items.tsv; may begin with $NAME")
+    space: str | None = chz.field(default=None, doc="folder whose words span the space, where it is another's")
+
+    @property
+    def origin(self) -> str:
+        return f"the words of {self.path}"
+
+    def values(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        own = {name: shape for name, shape in shapes.items() if name.endswith("content/vectors")}
+        if not own:
+            raise UserError("init_from words: the model takes no given vectors; use SASRecContent")
+        rows, width = next(iter(own.values()))
+        other = None if self.space is None else SequenceFile(path=self.space).make().features["history"].size
+        space = None if self.space is None or other is None else read_texts(expand(self.space), rows=other)
+        found = vectors(read_texts(expand(self.path), rows=rows), width=width, space=space)
+        return dict.fromkeys(own, found)
+
+
+@chz.chz
+class RelatedItems(_Fills):
+    """The strongest relations of each item for a model's lists `related/<name>`.
+
+    transitions  the floors' counts
+    words        the floors' cosine of title and category words
+    linear       the weights of a linear next-item model
+    """
+
+    source: SourceConfig = chz.field(doc="rows whose histories and targets are counted: leave out what judges")
+    texts: str | None = chz.field(default=None, doc="sequence folder with items.tsv, for words")
+    floors: Floors = chz.field(default_factory=Floors)
+    linear: LinearNext = chz.field(default_factory=LinearNext)
+
+    @property
+    def origin(self) -> str:
+        return f"what goes together in {type(self.source).__name__}"
+
+    def values(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        lists = {name: found[1] for name in shapes if (found := LISTS.search(name))}
+        if not lists:
+            raise UserError("init_from related items: the model has no lists of them; use Mixture with relations")
+        items, lengths = sequences_of(self.source)
+        values: dict[str, np.ndarray] = {}
+        for name, relation in lists.items():
+            rows, listed = shapes[name]
+            users = np.repeat(np.arange(len(lengths)), lengths)
+            block = self._matrix(relation, items=items, users=users, rows=rows)
+            ids, weights = strongest(block, rows=rows, count=listed)
+            values |= {name: ids, name.removesuffix("items") + "weights": weights}
+        return values
+
+    def _matrix(self, name: str, *, items: np.ndarray, users: np.ndarray, rows: int) -> Block:
+        """Some rows of a relation, dense."""
+        if name == "transitions":
+            counts = self.floors.transitions(items, users, rows=rows)
+            return lambda part: counts[part].toarray()
+        if name == "linear":
+            weights = self.linear.weights(items, users, rows=rows)
+            return lambda part: weights[part]
+        if name == "words":
+            if self.texts is None:
+                raise UserError("init_from related items: words are in items.tsv; name its folder in `texts`")
+            words = tfidf(read_texts(expand(self.texts), rows=rows))[0]
+            return lambda part: (words[part] @ words.T).toarray()
+        raise UserError(f"no relation {name!r}; there are transitions, words and linear")
+
+
+def strongest(block: Block, *, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and values [rows, count] of the highest positive entries of each row but its own; 0 past the end."""
+    if count >= rows:
+        raise UserError(f"lists of {count} are longer than the catalogue of {rows - FIRST} items; lower `listed`")
+    ids = np.zeros((rows, count), np.int32)
+    weights = np.zeros((rows, count), np.float32)
+    for start in range(0, rows, BLOCK):
+        part = slice(start, min(start + BLOCK, rows))
+        values = np.array(block(part))
+        values[np.arange(len(values)), np.arange(part.start, part.stop)] = 0
+        values[:, :FIRST] = 0
+        best = np.argpartition(-values, count - 1, axis=1)[:, :count]
+        found = np.maximum(np.take_along_axis(values, best, axis=1), 0)
+        weights[part], ids[part] = found, np.where(found > 0, best, 0)
+    return ids, weights
