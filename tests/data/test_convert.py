@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data import convert as module
+from data.__main__ import main
 from data.convert import convert, spans_of
 from data.errors import TooManyRejects, UserError
 from tests.data.building.test_apart import Cut, Here
@@ -104,6 +105,17 @@ def test_what_the_workers_cannot_do_is_said(csv, tmp_path):
     (tmp_path / "none.csv").write_text("id,price\n")
     with pytest.raises(UserError, match="no rows"):
         run(tmp_path / "none.csv", tmp_path / "b", cluster=Here())
+
+
+@pytest.mark.parametrize("command", [["convert", "a.csv", "b"], ["stats", "a"], ["build", "frappe"]])
+def test_every_command_that_prepares_data_takes_the_engine(command, capsys):
+    assert main([*command, "--workers", "2"]) == 2
+    assert "--workers is of a cluster; go with --engine ray" in capsys.readouterr().err
+
+
+def test_the_mall_is_drawn_by_one_process(capsys):
+    assert main(["build", "mall", "--folder", "x", "--engine", "ray"]) == 2
+    assert "the mall is drawn by one process; leave --engine out" in capsys.readouterr().err
 
 
 def test_a_second_command_for_the_same_target_is_told_to_wait(csv, tmp_path):
