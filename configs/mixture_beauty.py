@@ -1,10 +1,11 @@
 """A mixture on Amazon 2014 Beauty (5-core): SASRec that knows words, transition counts, and words alone.
 
 ADLOOM_DATA=... python -m train configs/mixture_beauty.py --workdir runs/mixture_beauty
-python -m serve recommend runs/mixture_beauty/mixture --k 20 --output top20.txt
+python -m serve recommend runs/mixture_beauty/final --k 20 --output top20.txt
 
-Parts are trained without validation targets; a dozen weights are fitted on half of the users' validation targets and
-judged on the other half. The floors are among the figures of "encoder". Figures: docs/sequences.md.
+Parts are trained without validation targets; five weights are fitted on half of the users' validation targets and
+judged on the other half. "final" learns anew from the whole file. The floors are among the figures of "encoder".
+Figures: docs/sequences.md.
 """
 
 from configs.sequences import amazon, amazon_relations, folder, mixture

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import chz
+
 from data.pipeline import Buckets, Loader
 from data.sequence_file import SequenceFile
 from data.splits import ByUser
@@ -92,19 +94,16 @@ def movie_relations() -> Mapping[str, Relation]:
 
 
 def mixture(path: str, *, parts: Mapping[str, Experiment], relations: Mapping[str, Relation], max_len: int) -> Pipeline:
-    """The parts, and a mixture of them whose few weights are fitted on half of the users' validation targets.
+    """The parts, a mixture of them whose few weights are fitted on half of the users' validation targets, and `final`.
 
-    `valid` ranks those of the other half, which nothing was fitted on; `all` ranks those of both halves, for the line
-    beside other models.
+    Of "mixture", `valid` ranks the targets of the other half of the users, on which nothing was fitted, and `all` those
+    of both halves. "final" is what is to be judged on the items after the file: parts and relations learn once more
+    from the whole file, validation targets included, as long as before; the mixture's weights stay. It has no figures
+    of its own, since no target is left for it.
     """
-    valid = SequenceFile(path=path, split="valid", max_len=max_len)
+    train, valid = (SequenceFile(path=path, split=split, max_len=max_len) for split in ("train", "valid"))
     halves = {part: ByUser(source=valid, part=part, user="user", valid=0.5, test=0.0) for part in ("train", "valid")}
-    weights = tuple(
-        InitFrom(workdir=f"@{stage}", rename=((r"^(stats/)?", rf"\1models/{index}/"),))
-        for index, stage in enumerate(parts)
-    )
     shared: dict[str, Any] = {"history": "history", "metrics": METRICS, "batch_size": 256}
-    train = SequenceFile(path=path, max_len=max_len)
     fitted = Experiment(
         model=Mixture(models=tuple(part.model for part in parts.values()), relations=relations),
         task=RankNext(top_k=100),
@@ -112,9 +111,22 @@ def mixture(path: str, *, parts: Mapping[str, Experiment], relations: Mapping[st
         loader=Loader(batch_size=256),
         optimizer=Optimizer(lr=0.1, lr_schedule="cosine", lr_scale=((r"^models/", 0.0),) if parts else ()),
         evals={"valid": RankItems(source=halves["valid"], **shared), "all": RankItems(source=valid, **shared)},
-        init_from=Several(of=(*weights, RelatedItems(source=train, texts=path))),
+        init_from=Several(of=(*_weights(tuple(parts)), RelatedItems(source=train, texts=path))),
         steps=100,
     )
-    return Pipeline(
-        stages={**{n: Train(experiment=part) for n, part in parts.items()}, "mixture": Train(experiment=fitted)}
+    again = {
+        f"{name}_again": chz.replace(part, source=chz.replace(part.source, split="valid"), evals={}, early_stop=None)
+        for name, part in parts.items()
+    }
+    start = (InitFrom(workdir="@mixture"), *_weights(tuple(again)), RelatedItems(source=valid, texts=path))
+    final = chz.replace(fitted, source=valid, evals={}, init_from=Several(of=start), steps=0)
+    experiments = {**parts, "mixture": fitted, **again, "final": final}
+    return Pipeline(stages={name: Train(experiment=experiment) for name, experiment in experiments.items()})
+
+
+def _weights(stages: tuple[str, ...]) -> tuple[InitFrom, ...]:
+    """Each stage's weights as those of the mixture's part of its place."""
+    return tuple(
+        InitFrom(workdir=f"@{stage}", rename=((r"^(stats/)?", rf"\1models/{index}/"),))
+        for index, stage in enumerate(stages)
     )

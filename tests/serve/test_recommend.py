@@ -17,6 +17,7 @@ from serve.__main__ import main
 from serve.trained import Trained
 from train.evaluators import RankItems
 from train.experiment import Experiment
+from train.floors import Floors
 from train.loop import train
 from train.metrics.ranking import HitRate
 from train.pipeline import run_pipeline
@@ -78,6 +79,30 @@ def test_a_line_for_every_user_in_the_ids_of_the_file(run, tmp_path):
     # What comes next on the circle is known to counts and to words.
     hits = [past[user][-1] % ITEMS + 1 in items for user, *items in lines]
     assert np.mean(hits) > 0.9 and found["mixture"]["valid/hit_rate@10"] > 0.9
+
+
+def test_the_final_model_learns_from_the_validation_targets_too(run, tmp_path):
+    root, found = run
+    assert not any("hit_rate" in name for name in found["final"])
+    fitted, final = (Trained(root / "run" / stage) for stage in ("mixture", "final"))
+    same = [name for name in fitted.weights if np.array_equal(fitted.weights[name], final.weights[name])]
+    assert {"params/of_models", "params/of_relations", "params/log_scale"} <= set(same)
+    assert "params/models/0/item/table" not in same and "stats/related/transitions/weights" not in same
+    again = Trained(root / "run" / "encoder_again")
+    np.testing.assert_array_equal(final.weights["params/models/0/item/table"], again.weights["params/item/table"])
+    known = Floors().transitions(*_whole(root / "data"), rows=ITEMS + 2)
+    item = 7
+    best = np.sort(known.toarray()[item])[::-1][:8]
+    listed = np.sort(final.weights["stats/related/transitions/weights"][item])[::-1]
+    np.testing.assert_allclose(listed, best, rtol=1e-5)
+    code, lines = recommend(final.path, tmp_path / "top.txt", "--k", 5)
+    assert code == 0 and len(lines) == USERS
+
+
+def _whole(folder):
+    past = histories(folder)
+    items = np.concatenate([np.array(items) + 1 for items in past.values()])
+    return items, np.repeat(np.arange(len(past)), [len(items) for items in past.values()])
 
 
 def test_it_is_the_models_own_ranking_after_the_whole_file(run, tmp_path):
