@@ -28,9 +28,17 @@ LONGEST = 1800
 
 
 def cases() -> dict[str, Path]:
+    """Every experiment of a config that needs no earlier stage."""
+    from tests.contract.cases import config_files, experiments
+
+    return {name: path for path in config_files() for name in experiments(path)}
+
+
+def distinct() -> list[str]:
+    """One name of each: a stage that trains what a plain config trains has no line of its own."""
     from tests.contract.test_contract import CASES
 
-    return dict(sorted(CASES.items()))
+    return sorted(CASES)
 
 
 def child(name: str, *targets: str) -> dict[str, dict[str, Any]]:
@@ -138,11 +146,13 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--page", type=Path, help="Markdown file into which to write the table, between its marks")
     args = parser.parse_args()
+    if unknown := sorted(set(args.only or ()) - set(cases())):
+        parser.error(f"no config or stage {', '.join(unknown)}; there are {', '.join(sorted(cases()))}")
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"benchmark": "export_targets", "configs": {}}
     found = stored["configs"]
     if not args.table:
         here = args.targets or list(TARGETS if args.tensorflow else TARGETS[:2])
-        for name in args.only or cases():
+        for name in args.only or distinct():
             todo = [t for t in here if args.only or t not in found.get(name, {})]
             for python, group in (
                 (sys.executable, [t for t in todo if t != "savedmodel"]),
