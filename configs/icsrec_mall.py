@@ -29,7 +29,7 @@ def get_config() -> Experiment:
         model=ICSRec(intents=64),
         task=IntentContrast(),
         source=Prefixes(of=base.source, least=3),
-        loader=Loader(batch_size=256, transforms=(SameTarget(),)),
+        loader=Loader(batch_size=128, transforms=(SameTarget(),)),
         optimizer=Optimizer(lr=2e-3, b2=0.98),
         steps=400,
     )
