@@ -14,7 +14,7 @@ from configs import cope_mall, two_tower_mall
 from data.mall.config import Mall
 from data.mall.elsewhere import MallElsewhere
 from data.mall.sources import MallProducts, Split
-from data.mall.triples import MallTriples
+from data.mall.triples import MallTriples, MallVideos
 from serve.neighbour_stages import Neighbours
 from serve.stages import Embed
 from train.evaluators import Retrieve
@@ -43,9 +43,7 @@ def get_config() -> Pipeline:
         stages={
             "encoder": Train(experiment=encoder),
             "pages": Embed(of="@encoder", source=MallProducts(mall=mall), name="vectors", vectors=("page",)),
-            "videos": Embed(
-                of="@encoder", source=MallProducts(mall=mall, views=("video",)), name="vectors", vectors=("video",)
-            ),
+            "videos": Embed(of="@encoder", source=MallVideos(mall=mall), name="vectors", vectors=("video",)),
             "across": Neighbours(of="@pages/vectors", queries="@videos/vectors", count=1),
             "alike": Neighbours(
                 of="@pages/vectors", count=20, source=MallProducts(mall=mall, views=()), same=("category",)

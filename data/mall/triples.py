@@ -11,7 +11,7 @@ from typing import Literal
 import chz
 import numpy as np
 
-from data.features import FIRST, UNKNOWN, Features, Image, Label, Sequence, Text
+from data.features import FIRST, UNKNOWN, Categorical, Features, Image, Label, Sequence, Text
 from data.mall.build import shop_of
 from data.mall.config import Mall
 from data.mall.latents import ATTRIBUTES
@@ -21,7 +21,7 @@ from data.mall.views.image import SIDE
 from data.mall.views.speech import LENGTH, speech
 from data.mall.views.video import lives, videos
 from data.mall.views.words import lexicon
-from data.sources import Rows, SourceConfig
+from data.sources import InMemory, Rows, SourceConfig
 from data.speech import KeepCatalogue, SpeechCleaner
 from data.transforms.frames import centres
 
@@ -52,9 +52,8 @@ class MallTriples(SourceConfig):
 class Triples:
     def __init__(self, config: MallTriples):
         self.config, mall = config, config.mall
-        clip = Image(name="frame", role="item", height=SIDE, width=SIDE)
         declared: tuple = view_features(mall, views=("image", "title"))
-        declared += tuple(Sequence(name=kind, role="item", of=clip, length=config.frames) for kind in CLIPS)
+        declared += tuple(_clip(kind, frames=config.frames) for kind in CLIPS)
         if config.asr != "none":
             tokens, length = lexicon(mall).tokens, CLEANED if config.asr == "clean" else LENGTH
             declared += tuple(Text(name=f"{kind}_text", role="item", tokens=tokens, length=length) for kind in CLIPS)
@@ -79,6 +78,29 @@ class Triples:
                 said, count = _texts(mall, kind=kind, cleaner=cleaner, silent=config.silent)
                 rows[f"{kind}_text"], rows[f"{kind}_text/length"] = said[items], count[items]
         return {**rows, "spu": self._spu[indices].astype(np.int32)}
+
+
+@chz.chz
+class MallVideos(SourceConfig):
+    """The video of every listing once, in order of its id, with as many frames as `MallTriples` has."""
+
+    mall: Mall = chz.field(default_factory=Mall)
+    frames: int = 4
+
+    def make(self) -> InMemory:
+        items = FIRST + np.arange(self.mall.n_items)
+        item = Categorical(name="item", role="item", rows=FIRST + self.mall.n_items)
+        columns = {
+            "item": items,
+            "video": _clips(self.mall, kind="video", frames=self.frames),
+            "video/length": np.full(len(items), self.frames),
+        }
+        return InMemory(columns, features=Features(all=(item, _clip("video", frames=self.frames))))
+
+
+def _clip(kind: Clip, *, frames: int) -> Sequence:
+    frame = Image(name="frame", role="item", height=SIDE, width=SIDE)
+    return Sequence(name=kind, role="item", of=frame, length=frames)
 
 
 def _rows(config: MallTriples) -> tuple[np.ndarray, np.ndarray]:

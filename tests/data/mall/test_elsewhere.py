@@ -8,6 +8,7 @@ from data.features import FIRST
 from data.mall.config import Mall
 from data.mall.elsewhere import MallElsewhere
 from data.mall.sources import MallQueries
+from data.mall.triples import MallTriples, MallVideos
 from data.pipeline import Loader
 from data.transforms.expand_history import ExpandHistory
 
@@ -49,6 +50,16 @@ def test_a_share_of_none_leaves_the_history_and_nobody_is_known_by_name(rows):
     assert not {"watched", "watched/length"} & set(source.take(np.arange(5)))
     with pytest.raises(ValueError, match="from 0 to 1"):
         chz.replace(MallElsewhere(mall=MALL), share=1.5)
+
+
+def test_the_videos_of_all_listings_are_those_that_triples_show():
+    shown, all_ = MallTriples(mall=MALL).make(), MallVideos(mall=MALL).make()
+    rows, videos = shown.take(np.arange(5)), all_.take(np.arange(len(all_)))
+    assert videos["item"].tolist() == list(range(FIRST, FIRST + MALL.n_items))
+    assert (videos["video/length"] == rows["video"].shape[1]).all()
+    for row, listing in zip(rows["video"], shown._listings[:5, 1], strict=True):
+        np.testing.assert_array_equal(videos["video"][listing], row)
+    assert all_.features["video"] == shown.features["video"]
 
 
 def test_its_batches_can_be_expanded(tmp_path):
