@@ -26,8 +26,8 @@ from train.program import Program, make_predict
 from train.sharding import Mesh
 from train.tasks.intent_contrast import IntentContrast
 
-USERS, T, INTENTS, BATCH, STEPS = 24, 6, 4, 32, 6
-ROWS = USERS * 4  # three steps a pass
+USERS, T, INTENTS, BATCH, STEPS = 24, 6, 4, 40, 6
+ROWS = USERS * 4  # passes end within the third and the fifth batch
 ENCODER = SASRec(dim=8, depth=1, heads=2, norm="post", dropout=0.1)
 
 pytestmark = pytest.mark.usefixtures("storable_tests")
@@ -64,10 +64,10 @@ def whole(tmp_path_factory, storable_tests):
 def test_it_looks_at_all_rows_once_a_pass(whole):
     workdir, said = whole
     told = [line for line in said if "centres" in line]
-    assert [line.split(":")[0] for line in told] == ["step 0", "step 3"]
+    assert [line.split(":")[0] for line in told] == ["step 0", "step 3", "step 5"]
     assert all(f"centres, made from {ROWS} rows" in line for line in told)
     stats = weights(workdir)["stats"]
-    assert stats["made"] == 2
+    assert stats["made"] == 3
     np.testing.assert_allclose(np.linalg.norm(stats["centres"], axis=1), 1, rtol=1e-5)
 
 

@@ -62,7 +62,8 @@ def test_the_loss_is_the_sum_of_three(batch, outputs):
     total, logs = task.loss({**outputs, "centres": centres, "centres/made": jnp.array(True)}, batch)
     assert float(total) == pytest.approx(float(plain + 0.3 * coarse + 0.2 * fine), rel=1e-5)
     assert float(logs["coarse_loss"]) == pytest.approx(float(coarse), rel=1e-5)
-    before, logs = task.loss(outputs, batch)  # nothing is clustered yet
+    assert float(chz.replace(task, mask_false=False).loss(outputs, batch)[1]["fine_loss"]) == 0  # nothing is clustered
+    before, logs = task.loss(outputs, batch)
     assert float(logs["fine_loss"]) == 0
     assert float(before) == pytest.approx(float(plain + 0.3 * coarse), rel=1e-5)
     control, _ = chz.replace(task, coarse=0.0, fine=0.0).loss({n: outputs[n] for n in ("last", "items")}, batch)
