@@ -3,9 +3,10 @@
 python -m train configs/learn_buys_mall.py --workdir runs/learn_buys
 
 LEARN learns from texts and the training days. Its vectors of the listings, and of each person at each request from what
-the person had done before it, are computed once and read as features: by DIN, by LEARN's online tower around DIN, and
-not at all by the first row. "guests" are people who are in no training row (one in eight), of whose past five actions
-are known; "cold" are listings that arrived after training. All rows learn with id dropout, as in `what_it_buys`.
+the person had done before it, are computed once and read as fields and histories: by DIN, by LEARN's online tower
+around DIN, and not at all by the first row. "guests" are people who are in no training row (one in eight), of whose
+past five actions are known; "cold" are listings that arrived after training. All rows learn with id dropout, as in
+`what_it_buys`.
 Figures: docs/people.md.
 """
 
@@ -22,6 +23,7 @@ from data.transforms.id_dropout import IdDropout
 from modules.base import ModelConfig
 from modules.behavior.din import DIN
 from modules.behavior.learn import LEARNRanker
+from modules.layers.embedding import Embedding
 from serve.stages import Embed
 from train.evaluators import Slice
 from train.experiment import Experiment
@@ -35,9 +37,9 @@ METRICS = ("test/auc", "test/guests/auc", "test/cold/auc", "test/tail/auc", "tes
 
 
 def get_config() -> Pipeline:
-    din = DIN(product=True)
+    din = DIN(product=True, embedding=Embedding(widths={"content": 32}))
     rows = {
-        "ids": click_stage(din, items=None, people=None),
+        "ids": click_stage(DIN(product=True), items=None, people=None),
         "vectors": click_stage(din, items=ITEMS, people=PEOPLE),
         "adapted": click_stage(LEARNRanker(tower=din), items=ITEMS, people=PEOPLE),
     }
@@ -70,7 +72,14 @@ def vectors_buy(rows: dict[str, Train], *, encoder: dict[str, Stage]) -> Pipelin
 
 def click_stage(model: ModelConfig, *, items: str | None, people: str | None) -> Train:
     def source(split: Split) -> MallGuests:
-        return MallGuests(mall=Mall(), split=split, history=HISTORY, content=items, people=people)
+        return MallGuests(
+            mall=Mall(),
+            split=split,
+            history=HISTORY,
+            content=items,
+            content_history=items is not None,
+            people=people,
+        )
 
     base: Experiment = click_experiment(model)
     measured = chz.replace(

@@ -35,11 +35,18 @@ class MallGuests(SourceConfig):
     split: Split = "train"
     history: int = chz.field(default=50, doc="past actions kept, the newest")
     content: str | None = chz.field(default=None, doc="item vectors: a folder that embed wrote, or npz or parquet")
+    content_history: bool = chz.field(default=False, doc="also the vectors of the history")
     people: str | None = chz.field(default=None, doc="vectors of the visits, as embed wrote them")
 
     def make(self) -> "ByVisit":
         mall = self.mall
-        source = MallTail(mall=mall, split=self.split, history=self.history, content=self.content).make()
+        source = MallTail(
+            mall=mall,
+            split=self.split,
+            history=self.history,
+            content=self.content,
+            content_history=self.content_history,
+        ).make()
         guests = held_out(mall)[source.columns["user_group"]]
         source.columns["user"] = np.where(guests, np.int32(UNKNOWN), source.columns["user"])
         source.columns["is_guest"] = guests.astype(np.float32)

@@ -21,7 +21,7 @@ class AllActions(Transform):
     once where there are enough, and of those before it the `positions` whose states are to foretell them.
 
     Entries that a short history has no action for are 0 of "targets" and -1 of "positions". The vectors of the targets
-    come with them, as "targets_<content>".
+    come with them, as "targets_content".
     """
 
     window: int = chz.field(default=20, doc="actions behind the cut that targets are drawn from; 1: the next alone")
@@ -29,7 +29,7 @@ class AllActions(Transform):
     positions: int = chz.field(default=6, doc="states of each row")
     newest: bool = chz.field(default=False, doc="the newest states, in place of any")
     history: str = "history"
-    content: str | None = chz.field(default="history_content", doc="sequence of vectors that is cut with the history")
+    vectors: str | None = chz.field(default="history_content", doc="sequence of vectors that is cut with the history")
 
     @chz.validate
     def _check(self) -> None:
@@ -41,8 +41,8 @@ class AllActions(Transform):
         if not isinstance(history, Sequence) or not history.size:
             raise UserError(f"AllActions: {self.history!r} is no sequence of ids but {history.kind}")
         more: list[Label] = [Ids(name=TARGETS, width=self.targets), Ids(name=POSITIONS, width=self.positions)]
-        if self.content is not None:
-            dim = features[self.content].shape[-1]
+        if self.vectors is not None:
+            dim = features[self.vectors].shape[-1]
             more.append(Ids(name=f"{TARGETS}_content", length=self.targets, width=dim, type="real"))
         return features.plus(*more)
 
@@ -66,12 +66,12 @@ class AllActions(Transform):
             TARGETS: np.where(there, np.take_along_axis(ids, chosen, axis=1), 0).astype(np.int32),
             POSITIONS: np.where(known, states, -1).astype(np.int32),
         }
-        if self.content is not None:
-            vectors = batch[self.content]
+        if self.vectors is not None:
+            vectors = batch[self.vectors]
             drawn = np.take_along_axis(vectors, chosen[:, :, None], axis=1)
             out[f"{TARGETS}_content"] = np.where(there[:, :, None], drawn, 0).astype(np.float32)
-            out[self.content] = np.where(before[:, :, None], vectors, 0)
-            out[f"{self.content}/length"] = out[f"{self.history}/length"]
+            out[self.vectors] = np.where(before[:, :, None], vectors, 0)
+            out[f"{self.vectors}/length"] = out[f"{self.history}/length"]
         return out
 
 

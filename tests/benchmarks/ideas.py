@@ -533,4 +533,91 @@ ABLATIONS = {
         "idnp_mall",
         "idnp_mall model.scales=1",
     ),
+    "learn_dense": Ablation(
+        "states that foretell all later actions find more of what is taken later than those that foretell the next",
+        "horizon/recall@50",
+        "learn_mall",
+        "learn_mall ...window=1 ...targets=1 ...positions=1 ...newest=True",
+    ),
+    "learn_text": Ablation(
+        "texts find what arrived later, where ids know nothing",
+        "cold/recall@50",
+        "learn_mall",
+        "learn_mall model.reads=ids",
+    ),
+    "learn_alignment": Ablation(
+        "items mapped by the tower of people beat the texts' vectors as they came",
+        "horizon/recall@50",
+        "learn_mall",
+        "learn_mall model.item=raw",
+    ),
+    "learn_guests": Ablation(
+        "LEARN's vectors rank for people whom training never saw",
+        "test/guests/auc",
+        "learn_buys_mall@adapted",
+        "learn_buys_mall@ids",
+    ),
+    "learn_cold": Ablation("and what arrived later", "test/cold/auc", "learn_buys_mall@adapted", "learn_buys_mall@ids"),
+    "learn_adapted": Ablation(
+        "a tower with a loss of its own brings more of the vectors to the ranker than fields do",
+        "test/auc",
+        "learn_buys_mall@adapted",
+        "learn_buys_mall@vectors",
+    ),
+    "user360_cleaning": Ablation(
+        "a cleaned dictionary leaves more to be told of a person's interests",
+        "interests/recall@5",
+        "user360_mall",
+        "user360_mall source.cleaning=None evals.next.source.cleaning=None evals.interests.source.cleaning=None",
+    ),
+    "user360_times": Ablation(
+        "when a behaviour was says what comes next",
+        "next/hit_rate@10",
+        "user360_mall",
+        "user360_mall model.times=False",
+    ),
+    "user360_interests": Ablation(
+        "classes of interest learned beside it cost the next event nothing",
+        "next/hit_rate@10",
+        "user360_mall",
+        "user360_mall task.interests=0",
+        within=0.01,
+    ),
+    "user360_align": Ablation(
+        "tags of a language model help with people of few events",
+        "interests/few/recall@5",
+        "user360_mall",
+        "user360_mall task.align=0",
+    ),
+    "alpharec_text": Ablation(
+        "it is the items' own texts that recommend",
+        "later/recall@20",
+        "alpharec_mall",
+        "alpharec_mall init_from.shuffled=True",
+    ),
+    "alpharec_mlp": Ablation(
+        "an MLP adds to one matrix", "later/recall@20", "alpharec_mall", "alpharec_mall model.hidden="
+    ),
+    "alpharec_graph": Ablation(
+        "and a graph to the MLP", "later/recall@20", "alpharec_mall", "alpharec_mall model.layers=0"
+    ),
+    "kar": Ablation("knowledge of items and people adds to DIN", "valid/auc", "kar_mall", "kar_mall model.reads="),
+    "kar_cold": Ablation(
+        "above all of items that arrived later", "valid/cold/auc", "kar_mall", "kar_mall model.reads="
+    ),
+    "kar_experts": Ablation(
+        "shared and own experts adapt it better than one MLP",
+        "valid/auc",
+        "kar_mall",
+        "kar_mall model.adaptor.kind=single",
+    ),
+    "notellm_contrast": Ablation(
+        "notes taken together teach a note's vector more than its hashtags do",
+        "test/recall@10",
+        "notellm_mall",
+        "notellm_mall task.contrast=0 task.telling=1",
+    ),
+    "notellm_tags": Ablation(
+        "hashtags must be taught to be told", "tags/told", "notellm_mall", "notellm_mall task.telling=0"
+    ),
 }

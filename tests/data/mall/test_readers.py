@@ -26,8 +26,9 @@ def test_training_rows_are_of_the_training_days_and_of_no_guest():
     rows = source.take(np.arange(len(source)))
     assert not held_out(MALL)[rows["user"]].any() and 0.05 < held_out(MALL).mean() < 0.25
     for i in (0, 7, len(source) - 1):
-        expected = past(rows["user"][i], END)[-8:]
-        np.testing.assert_array_equal(rows["history"][i, : rows["history/length"][i]], expected)
+        *before, newest = past(rows["user"][i], END)
+        np.testing.assert_array_equal(rows["history"][i, : rows["history/length"][i]], before[-8:])
+        assert rows["item"][i] == newest
     there = rows["history"] > 0
     np.testing.assert_array_equal(rows["history_content"][there], hashed_texts(MALL)[rows["history"][there]])
     np.testing.assert_array_equal(rows["history_content/length"], rows["history/length"])
