@@ -3,7 +3,7 @@
 ADLOOM_DATA=... python -m train configs/mixture_toys.py --workdir runs/mixture_toys
 python -m serve recommend runs/mixture_toys/final --k 20 --output top20.txt
 
-Parts are trained without validation targets; five weights are fitted on half of the users' validation targets and
+Parts are trained without validation targets; ten weights are fitted on half of the users' validation targets and
 judged on the other half. "final" learns anew from the whole file. The floors are among the figures of "encoder".
 Figures: docs/sequences.md.
 """

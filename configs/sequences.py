@@ -9,10 +9,11 @@ from data.pipeline import Buckets, Loader
 from data.sequence_file import SequenceFile
 from data.splits import ByUser
 from data.transforms.history import NextTargets, UniformNegatives
+from data.transforms.target_counts import TargetCounts
 from modules.sequential.mixture import Mixture, Relation
 from modules.sequential.sasrec import SASRec
 from modules.sequential.sasrec_content import SASRecContent
-from train.evaluators import Evaluator, RankItems
+from train.evaluators import Evaluator, RankItems, Slice
 from train.experiment import EarlyStop, Experiment
 from train.floors import RankFloors
 from train.init_from import InitFrom
@@ -25,6 +26,14 @@ from train.tasks.next_item import NextItem
 from train.tasks.rank_next import RankNext
 
 METRICS = (HitRate(ks=(5, 10, 20)), NDCG(ks=(5, 10, 20)))
+SLICES = {
+    "short": Slice(feature="history/length", below=5),
+    "long": Slice(feature="history/length", at_least=20),
+    "new": Slice(feature="target_count", equals=0),
+    "rare": Slice(feature="target_count", at_least=1, below=6),
+    "frequent": Slice(feature="target_count", at_least=50),
+}
+"""By what a user did before, and by how often training saw what is sought."""
 
 
 def folder(name: str) -> str:
@@ -66,7 +75,7 @@ def amazon(name: str, *, seed: int = 0) -> Experiment:
 
 
 def amazon_relations() -> Mapping[str, Relation]:
-    return {"transitions": Relation(), "words": Relation(newest=5)}
+    return {"transitions": Relation(), "words": Relation(newest=10), "phrases": Relation(newest=10, decay=0.5)}
 
 
 def movies(*, seed: int = 0) -> Experiment:
@@ -110,7 +119,10 @@ def mixture(path: str, *, parts: Mapping[str, Experiment], relations: Mapping[st
         source=halves["train"],
         loader=Loader(batch_size=256),
         optimizer=Optimizer(lr=0.1, lr_schedule="cosine", lr_scale=((r"^models/", 0.0),) if parts else ()),
-        evals={"valid": RankItems(source=halves["valid"], **shared), "all": RankItems(source=valid, **shared)},
+        evals={
+            "valid": RankItems(source=halves["valid"], **shared),
+            "all": RankItems(source=valid, slices=SLICES, transforms=(TargetCounts(seen=train),), **shared),
+        },
         init_from=Several(of=(*_weights(tuple(parts)), RelatedItems(source=train, texts=path))),
         steps=100,
     )
@@ -130,3 +142,18 @@ def _weights(stages: tuple[str, ...]) -> tuple[InitFrom, ...]:
         InitFrom(workdir=f"@{stage}", rename=((r"^(stats/)?", rf"\1models/{index}/"),))
         for index, stage in enumerate(stages)
     )
+
+
+def by_words_of(other: str, *, path: str) -> Pipeline:
+    """What to make of words is learned from one catalogue's users, and ranks another catalogue by its words alone."""
+    relations = {"words": Relation(newest=10), "phrases": Relation(newest=10, decay=0.5)}
+    there = mixture(other, parts={}, relations=relations, max_len=50).stages["mixture"].experiment
+    start = (InitFrom(workdir="@there"), RelatedItems(source=SequenceFile(path=path), texts=path))
+    here = chz.replace(
+        there,
+        source=SequenceFile(path=path, split="valid"),
+        evals=ranking(path, max_len=50, every=None),
+        init_from=Several(of=start),
+        steps=0,
+    )
+    return Pipeline(stages={"there": Train(experiment=there), "here": Train(experiment=here)})

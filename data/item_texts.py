@@ -5,6 +5,7 @@ table lacks, or that has no words there, has an empty text, a row of zeros and a
 """
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,16 +39,19 @@ def texts(manual: Manual, *, rows: int) -> list[str]:
     return found
 
 
-def tfidf(texts: list[str], *, columns: dict[str, int] | None = None) -> tuple[sp.csr_array, dict[str, int]]:
+def tfidf(
+    texts: list[str], *, columns: dict[str, int] | None = None, pairs: bool = False
+) -> tuple[sp.csr_array, dict[str, int]]:
     """Rows of length 1: (1 + log count) log(texts / texts with the word), and each word's column.
 
-    With `columns` given, other words are left out.
+    With `columns` given, other words are left out. With `pairs`, each two words in a row are a word too.
     """
     known = {} if columns is None else columns
     rows: list[int] = []
     places: list[int] = []
     for row, text in enumerate(texts):
-        for word in WORD.findall(text.lower()):
+        words = WORD.findall(text.lower())
+        for word in [*words, *(map(" ".join, pairwise(words)) if pairs else ())]:
             place = known.setdefault(word, len(known)) if columns is None else known.get(word, -1)
             if place >= 0:
                 rows.append(row)

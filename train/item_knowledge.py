@@ -81,6 +81,7 @@ class RelatedItems(_Fills):
 
     transitions  the floors' counts
     words        the floors' cosine of title and category words
+    phrases      the same of words and of each two in a row
     linear       the weights of a linear next-item model
     """
 
@@ -115,12 +116,12 @@ class RelatedItems(_Fills):
         if name == "linear":
             weights = self.linear.weights(items, users, rows=rows)
             return lambda part: weights[part]
-        if name == "words":
+        if name in ("words", "phrases"):
             if self.texts is None:
                 raise UserError("init_from related items: words are in items.tsv; name its folder in `texts`")
-            words = tfidf(read_texts(expand(self.texts), rows=rows))[0]
+            words = tfidf(read_texts(expand(self.texts), rows=rows), pairs=name == "phrases")[0]
             return lambda part: (words[part] @ words.T).toarray()
-        raise UserError(f"no relation {name!r}; there are transitions, words and linear")
+        raise UserError(f"no relation {name!r}; there are transitions, words, phrases and linear")
 
 
 def strongest(block: Block, *, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:

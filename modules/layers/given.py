@@ -31,16 +31,18 @@ class Related(nnx.Module):
     The weight of an item falls by `decay` with each newer one. Past its end a list gives 0 to id 0, which is no item.
     """
 
-    def __init__(self, size: int, *, listed: int, newest: int, decay: float):
-        self.size, self.newest, self.decay = size, newest, decay
+    def __init__(self, size: int, *, listed: int, newest: int):
+        self.size, self.newest = size, newest
         self.items = Given(jnp.zeros((size, listed), jnp.int32))
         self.weights = Given(jnp.zeros((size, listed)))
 
-    def __call__(self, history: Int[Array, "b t"], *, length: Int[Array, " b"]) -> Float[Array, "b v"]:
+    def __call__(
+        self, history: Int[Array, "b t"], *, length: Int[Array, " b"], decay: Float[Array, ""] | float
+    ) -> Float[Array, "b v"]:
         age = jnp.arange(min(self.newest, history.shape[1]))
         place = length[:, None] - 1 - age[None]
         ids = jnp.take_along_axis(history, jnp.maximum(place, 0), axis=1)
-        strength = jnp.where(place >= 0, self.decay**age, 0.0)
+        strength = jnp.where(place >= 0, (decay**age)[None], 0.0)
         given = self.weights[...][ids] * strength[..., None]
         rows = jnp.arange(history.shape[0])[:, None, None]
         scores = jnp.zeros((history.shape[0], self.size), given.dtype)

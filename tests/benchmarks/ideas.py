@@ -119,6 +119,24 @@ ABLATIONS = {
     "sasrec": Ablation(
         "full softmax beats binary with one negative", "test/ndcg@20", "sasrec_mall", "sasrec_mall task.objective=bce"
     ),
+    "sasrec_attention": Ablation(
+        "attention reads a history better than a recurrent state", "test/ndcg@20", "sasrec_mall", "gru_mall"
+    ),
+    "hstu_silu": Ablation(
+        "attention that does not sum to one beats softmax in the same block",
+        "test/ndcg@20",
+        "hstu_mall",
+        "hstu_mall model.weighing=softmax",
+    ),
+    "hstu_bias": Ablation(
+        "a bias by the distance of two items adds to positions",
+        "test/ndcg@20",
+        "hstu_mall",
+        "hstu_mall model.bias=False",
+    ),
+    "mixture": Ablation(
+        "counts and a linear model add to a transformer", "test/ndcg@20", "mixture_mall@mixture", "sasrec_mall"
+    ),
     "two_tower": Ablation(
         "logQ undoes the popularity bias of in-batch negatives",
         "test/recall@10",

@@ -86,7 +86,7 @@ def test_the_final_model_learns_from_the_validation_targets_too(run, tmp_path):
     assert not any("hit_rate" in name for name in found["final"])
     fitted, final = (Trained(root / "run" / stage) for stage in ("mixture", "final"))
     same = [name for name in fitted.weights if np.array_equal(fitted.weights[name], final.weights[name])]
-    assert {"params/of_models", "params/of_relations", "params/log_scale"} <= set(same)
+    assert {"params/of_models", "params/of_relations", "params/log_scale", "params/decay_logit"} <= set(same)
     assert "params/models/0/item/table" not in same and "stats/related/transitions/weights" not in same
     again = Trained(root / "run" / "encoder_again")
     np.testing.assert_array_equal(final.weights["params/models/0/item/table"], again.weights["params/item/table"])

@@ -145,6 +145,14 @@ def test_word_vectors_keep_cosines_and_span_one_space():
     np.testing.assert_allclose(np.argsort(-(other @ found.T)[:, 2:6], axis=1)[0, :1], np.argmax(cosine[:1, 2:6]))
 
 
+def test_pairs_of_words_are_words_too():
+    texts = ["sun cream red", "cream sun red"]
+    plain, both = (tfidf([*texts, "other"], pairs=pairs) for pairs in (False, True))
+    assert set(both[1]) - set(plain[1]) == {"sun cream", "cream red", "cream sun", "sun red"}
+    assert float((plain[0][[0]] @ plain[0][[1]].T).toarray()[0, 0]) == pytest.approx(1)
+    assert float((both[0][[0]] @ both[0][[1]].T).toarray()[0, 0]) < 0.9
+
+
 def test_histories_of_rows_end_with_their_targets(folder):
     items, lengths = sequences_of(SequenceFile(path=folder, split="train", max_len=1))
     assert [part.tolist() for part in np.split(items, np.cumsum(lengths)[:-1])] == training(folder)

@@ -21,7 +21,7 @@ BATCH = {"history": HISTORY, "history/length": np.array([3, 5, 0], np.int32)}
 
 @pytest.fixture
 def related(rng):
-    found = Related(V, listed=3, newest=2, decay=0.5)
+    found = Related(V, listed=3, newest=2)
     found.items[...] = rng.integers(2, V, (V, 3)).astype(np.int32)
     found.weights[...] = rng.random((V, 3)).astype(np.float32)
     return found
@@ -34,7 +34,7 @@ def test_related_adds_up_the_lists_of_the_newest_items(related):
         for age, item in enumerate(newest):
             for j, w in zip(items[item], weights[item], strict=True):
                 expected[row, j] += 0.5**age * w
-    np.testing.assert_allclose(related(HISTORY, length=BATCH["history/length"]), expected, rtol=1e-6)
+    np.testing.assert_allclose(related(HISTORY, length=BATCH["history/length"], decay=0.5), expected, rtol=1e-6)
 
 
 def called(model):
@@ -53,9 +53,11 @@ def test_a_mixture_is_the_weighted_sum_of_log_likelihoods(rng, related):
     model.related["words"].weights[...] = related.weights[...]
     model.of_models[...] = np.array([0.7, 0.2], np.float32)
     model.of_relations[...] = np.array([0.4], np.float32)
+    model.decay_logit[...] = np.array([0.0], np.float32)
     model.log_scale[...] = np.log(np.array([3.0], np.float32))
     scores = np.asarray(called(model)["scores"])[:, 2:]
-    expected = 0.4 * np.log1p(3 * np.asarray(model.related["words"](HISTORY, length=BATCH["history/length"]))[:, 2:])
+    found = model.related["words"](HISTORY, length=BATCH["history/length"], decay=0.5)
+    expected = 0.4 * np.log1p(3 * np.asarray(found)[:, 2:])
     for weight, part in zip((0.7, 0.2), model.models, strict=True):
         out = called(part)
         logits = np.asarray(out["last"] @ out["items"].T)[:, 2:].astype(np.float64)
@@ -68,7 +70,13 @@ def test_what_is_given_is_saved_but_no_parameter():
     names = {"/".join(map(str, path)) for path, _ in nnx.to_flat_state(rest)}
     assert names == {"related/words/items", "related/words/weights"}
     assert all(issubclass(v.type, Given) for _, v in nnx.to_flat_state(rest))
-    assert {path[0] for path, _ in nnx.to_flat_state(params)} == {"models", "of_models", "of_relations", "log_scale"}
+    assert {path[0] for path, _ in nnx.to_flat_state(params)} == {
+        "models",
+        "of_models",
+        "of_relations",
+        "log_scale",
+        "decay_logit",
+    }
 
 
 def test_a_mixture_of_nothing_is_refused():

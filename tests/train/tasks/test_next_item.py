@@ -72,6 +72,20 @@ def test_shared_negatives_are_those_of_each_position(outputs, batch):
         assert float(task.loss(outputs, shared)[0]) == pytest.approx(float(task.loss(outputs, spread)[0]), rel=1e-6)
 
 
+def test_pooled_negatives_serve_every_row(outputs, batch):
+    shared = {**batch, "negatives": batch["negatives"][:, 0]}
+    everywhere = jnp.broadcast_to(shared["negatives"].reshape(1, 1, -1), (B, T, B * N))
+    rates = {"targets/logq": jnp.zeros((B, T)), "negatives/logq": jnp.arange(B * N, dtype=jnp.float32).reshape(B, N)}
+    spread = {"negatives": everywhere, "negatives/logq": jnp.broadcast_to(jnp.arange(B * N) * 1.0, (B, T, B * N))}
+    for objective in ("bce", "sampled_softmax"):
+        for pooled, whole in (({}, {"negatives": everywhere}), (rates, rates | spread)):
+            found, _ = NextItem(objective=objective, pooled=True).loss(outputs, {**shared, **pooled})
+            expected, _ = NextItem(objective=objective).loss(outputs, {**batch, **whole})
+            assert float(found) == pytest.approx(float(expected), rel=1e-5), objective
+    with pytest.raises(UserError, match="shared=True"):
+        NextItem(objective="bce", pooled=True).loss(outputs, batch)
+
+
 def test_sampling_rates_come_off_the_scores(outputs, batch, rng):
     rates = {"targets/logq": jnp.asarray(rng.normal(size=(B, T))), "negatives/logq": jnp.full((B, T, N), -3.0)}
     task = NextItem(objective="sampled_softmax")
