@@ -2,6 +2,7 @@
 python -m data vocab FILE.py PATH --folder DIR        vocabularies of the FEATURES declared in FILE.py
 python -m data tokens PATH --columns title --size 8000 --target DIR/title.json    a tokenizer of one's own texts
 python -m data convert FILE.csv OUT.parquet           CSV to Parquet, malformed lines counted and named
+python -m data behaviours LOG.parquet --output CLEAN.parquet --dictionary DICT.json    a log without noise and machines
 python -m data spu ITEMS.parquet --output SPU.parquet [--previous YESTERDAY.parquet]    which listings are one product
 python -m data build NAME --manual DIR --out DIR      one public data set from the files its owner publishes
 python -m data build --list                           the data sets known, whose they are and their configs
@@ -21,6 +22,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import data.builders
+from data import cli_behaviours
 from data.cluster import add_engine, chosen_engine
 from data.errors import UserError
 
@@ -40,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True, metavar="stats | vocab | tokens | convert | spu | build | show")
+    commands = parser.add_subparsers(
+        required=True, metavar="stats | vocab | tokens | convert | behaviours | spu | build | show"
+    )
     stats = commands.add_parser("stats", help="print a proposed feature file")
     stats.add_argument("path")
     stats.add_argument("--label", help="label column, where its name does not say so")
@@ -69,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--max-rejects", type=float, default=0.01)
     add_engine(convert)
     convert.set_defaults(run=_convert)
+    cli_behaviours.add(commands)
     spu = commands.add_parser("spu", help="find the listings of one product")
     spu.add_argument("path", help="Parquet or Arrow file with id, category, brand and title of each listing")
     spu.add_argument("--output", required=True, help="Parquet file to write: id, spu")
