@@ -56,6 +56,8 @@ def test_what_came_out_of_use_becomes_its_category():
     ids = found.ids(np.array(["item/1", "item/2", "item/3"]))
     assert [found.tokens[i - FIRST] for i in ids[:2]] == ["leaf/5", "leaf/5"]
     assert ids[2] == 0 and found.report["too many"] == 1  # still in use, and everybody has it
+    once = found.clean(events)
+    assert once.token.tolist() == ["leaf/5"] * 3 == found.clean(once).token.tolist()
 
 
 def test_machines_are_busy_at_all_hours_and_no_night_owl_is_one():
