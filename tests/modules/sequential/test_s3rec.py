@@ -86,7 +86,7 @@ def test_a_segment_is_hidden_from_its_context_and_alone_in_its_own_state(train, 
     np.testing.assert_array_equal(outputs["segment/known"], [True, True, True, False, False, False])
 
 
-def test_attributes_and_negatives_are_of_the_items(batch, outputs):
+def test_attributes_and_negatives_are_of_the_items(train, batch, outputs):
     held = np.asarray(outputs["attributes/of"])
     assert held.shape == (B, T, 3 + 2)
     for b in range(B):
@@ -98,6 +98,9 @@ def test_attributes_and_negatives_are_of_the_items(batch, outputs):
     assert (negatives >= 2).all() and (negatives < V).all()
     for b in range(B):
         assert (known[b] == ~np.isin(negatives[b], batch["history"][b, : LENGTH[b]])).all()
+    padding = np.arange(T) >= LENGTH[:, None]
+    spoilt = {**batch, "history": np.where(padding, negatives[:, :1], batch["history"]).astype(np.int32)}
+    np.testing.assert_array_equal(train(spoilt, jax.random.key(3))["negatives/known"], known)
 
 
 def test_the_loss_weighs_four_parts(batch, outputs):
