@@ -12,7 +12,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "One line a user, `user item item ...`, best first, in the ids of the data. The history is all that the data "
         "hold of the user, validation events included, and none of it is recommended again."
     )
-    parser.add_argument("workdir", type=Path)
+    parser.add_argument("model", type=Path, help="a workdir, or an exported artefact (which needs --data)")
     parser.add_argument("--users", type=Path, help="a file with one user a line (default: all)")
     parser.add_argument("--k", type=positive, default=20, help="items a user (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, help="the text file to write")
@@ -24,5 +24,5 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     from serve.recommend import recommend
 
-    done = recommend(args.workdir, output=args.output, users=args.users, k=args.k, data=args.data, step=args.step)
+    done = recommend(args.model, output=args.output, users=args.users, k=args.k, data=args.data, step=args.step)
     print(f"wrote {args.output}: {done.items} items for each of {done.users:,} users")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from data.sequence_file import SequenceFile, read_lines
 from data.sources import SourceConfig
 from data.splits import Split, column
 from data.whole_histories import sequences_of
-from serve.trained import Trained
+
+if TYPE_CHECKING:  # an artefact is served without modules/
+    from serve.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,14 @@ class Histories:
         return np.where(real, self.items[np.minimum(at, len(self.items) - 1)], 0).astype(np.int32), count
 
 
-def histories_of(trained: Trained, *, data: Path | None) -> Histories:
-    """Of the run's own data, whole, or of another sequence folder of the same items."""
+def of_folder(path: Path) -> Histories:
+    """Of a sequence folder, whole."""
+    return _of_file(str(path), max_rejects=0.01)
+
+
+def histories_of(trained: "Trained") -> Histories:
+    """Of the run's own data, whole."""
     source = trained.experiment.source
-    if data is not None:
-        return _of_file(str(data), max_rejects=0.01)
     while isinstance(source, Split):  # a run that was fitted on some of the users serves all of them
         source = source.source
     if isinstance(source, SequenceFile):
@@ -73,7 +79,7 @@ def _of_file(path: str, *, max_rejects: float) -> Histories:
     return Histories(users=lines.users, items=lines.items, ends=lines.ends, shift=FIRST - 1)
 
 
-def _latest(trained: Trained, source: SourceConfig) -> SourceConfig:
+def _latest(trained: "Trained", source: SourceConfig) -> SourceConfig:
     """The split that ends last: its histories and targets together are all events."""
     names = [name for name in ("test", "valid") if name in trained.experiment.evals]
     return trained.named_source(names[0]) if names else source

@@ -14,12 +14,14 @@ from data.transforms.history import NextTargets
 from modules.sequential.mixture import Relation
 from modules.sequential.sasrec import SASRec
 from serve.__main__ import main
+from serve.recommend import best_listed
 from serve.trained import Trained
 from train.evaluators import RankItems
 from train.experiment import Experiment
 from train.floors import Floors
 from train.loop import train
 from train.metrics.ranking import HitRate
+from train.metrics.ranks import NO_ITEM
 from train.pipeline import run_pipeline
 from train.tasks.next_item import NextItem
 
@@ -145,6 +147,24 @@ def test_other_numbers_of_items_give_the_same_lists(tmp_path):
         lists.append(recommend(tmp_path / f"run_{name}" / "mixture", tmp_path / f"{name}.txt", "--k", 3)[1])
     for (user, *items), (same, *renamed) in zip(*lists, strict=True):
         assert user == same and [int(new[i]) for i in items] == renamed
+
+
+def test_an_artefact_gives_the_same_lists(run, tmp_path, capsys):
+    root, _ = run
+    mixture = root / "run" / "mixture"
+    assert main(["export", str(mixture), "--output", str(tmp_path / "export"), "--platforms", "cpu"]) == 0
+    options = ("--data", root / "data", "--k", 10)
+    one, two = (recommend(m, tmp_path / "top.txt", *options)[1] for m in (mixture, tmp_path / "export"))
+    assert len(one) == USERS and np.mean([a == b for a, b in zip(one, two, strict=True)]) > 0.9  # but for equal scores
+    assert [{*a} for a in one] == [{*b} for b in two]
+    assert recommend(tmp_path / "export", tmp_path / "none.txt")[0] == 2
+    assert "name a sequence folder with --data" in capsys.readouterr().err
+
+
+def test_a_list_leaves_out_what_was_seen_before_the_models_places():
+    listed = np.array([[5, 3, 2, 4], [1, 0, 6, 7]])
+    found = best_listed(listed, [np.array([3, 5]), np.array([7])], k=2)
+    assert found.tolist() == [[2, 4], [6, NO_ITEM]]
 
 
 @pytest.mark.parametrize(
