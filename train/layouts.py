@@ -263,9 +263,36 @@ EFFICIENTNET_LITE = Layout(
     unused=(r".*\.num_batches_tracked", r"classifier\..*"),
 )
 
+_DECODER_BLOCK = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "out": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+_DECODER_NORMS = {
+    "norm_attention": "input_layernorm",
+    "norm_mlp": "post_attention_layernorm",
+    "norm_query": "self_attn.q_norm",
+    "norm_key": "self_attn.k_norm",
+}
+DECODER = Layout(
+    rules=(
+        Rule("tokens/table", ("embed_tokens.weight",), _same, "rows"),
+        *(rule for h, t in _DECODER_BLOCK.items() for rule in _linear(f"blocks/{{i}}/{h}", f"layers.{{i}}.{t}")),
+        *(Rule(f"blocks/{{i}}/{h}/scale", (f"layers.{{i}}.{t}.weight",), _same) for h, t in _DECODER_NORMS.items()),
+        Rule("last/scale", ("norm.weight",), _same),
+    ),
+    unused=(r"lm_head\..*", r".*rotary_emb\.inv_freq"),
+    prefixes=("model.",),
+)
+
 LAYOUTS: Mapping[str, Layout] = {
     "bert": _bert(_same),
     "roberta": _bert(_after_padding),
+    "decoder": DECODER,
     "vit": VIT,
     "clip": CLIP,
     "clip_vision": CLIP_VISION,
