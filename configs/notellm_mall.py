@@ -4,8 +4,8 @@ python -m train configs/notellm_mall.py --workdir runs/notellm
 python -m train configs/notellm_mall.py --workdir runs/notellm_tags task.contrast=0 task.telling=1
 
 "test" finds the note that people clicked after another in the test days, among all, by pairs that training had not;
-"tags" is the share of the hashtags told right, of all notes, those that arrived later among them. The temperature starts
-at 1 / 5 and not at the paper's 1 / 20, from which batches of this size do not leave the loss of equal vectors.
+"tags" is the share of the hashtags told right, of all notes, those that arrived later among them. The temperature
+starts at 1 / 5 and not at the paper's 1 / 20, from which batches of this size do not leave the loss of equal vectors.
 Figures: docs/people.md.
 """
 
