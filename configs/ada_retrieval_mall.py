@@ -39,8 +39,9 @@ def get_config() -> Pipeline:
             metrics=(HitRate(ks=(20, 50, 100)), NDCG(ks=(50, 100)), Coverage(ks=(100,))),
         )
 
+    model = AdaRetrieval(backbone=encoder)
     at_once = Experiment(
-        model=AdaRetrieval(backbone=encoder),
+        model=model,
         task=AdaptiveRounds(),
         source=source,
         loader=Loader(batch_size=128, transforms=(RandomPrefix(),)),
@@ -49,8 +50,8 @@ def get_config() -> Pipeline:
         steps=200,
     )
     adapted = chz.replace(at_once, init_from=InitFrom(workdir="@backbone", rename=((r"^", "backbone/"),)))
-    whole = at_once.model.rounds * at_once.model.per_round
-    single = chz.replace(adapted, model=chz.replace(at_once.model, adapters="none", rounds=1, per_round=whole))
+    whole = model.rounds * model.per_round
+    single = chz.replace(adapted, model=chz.replace(model, adapters="none", rounds=1, per_round=whole))
     longer = chz.replace(at_once, steps=320)  # in the time of backbone and adapters together
     rows = {"single": single, "adapted": adapted, "at_once": longer}
     return Pipeline(

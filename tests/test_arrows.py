@@ -24,6 +24,7 @@ SERVE_READS = {
     "train.sharding",
     "train.pipeline",
     "train.report_page",  # what reports look like
+    "train.metrics.ranks",  # lists for people are ordered as the evaluation orders them
     "train.ways",  # an evaluator asks an index for its lists as it asks any other way
 }
 BANNED = {"tensorflow", "torch", "keras"}
