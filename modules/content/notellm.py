@@ -60,19 +60,19 @@ class NoteLLMModel(Model):
         self.temperature = Temperature(math.exp(config.log_scale))
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
-        config = self.config
+        config, outputs = self.config, self.temperature()
         sides = [p for p in ("", config.other) if f"{p}{config.text}" in batch]
-        ids, length = (jnp.concatenate([batch[f"{p}{config.text}{end}"] for p in sides]) for end in ("", "/length"))
-        outputs = self.temperature()
-        if rngs is not None:
-            topics = jnp.concatenate([batch[f"{p}{config.topics}"] for p in sides])
-            states = self.read(ids, length=length, topics=topics, rngs=rngs)
-            outputs["next"] = self.tell(states)
-            vectors = self.note(states)
-        else:
-            vectors, told = self.say(ids, length=length)
-            outputs["told"] = told[: len(batch[f"{sides[0]}{config.text}"])]
-        rows = len(batch[f"{sides[0]}{config.text}"])
+        notes = [(batch[f"{p}{config.text}"], batch[f"{p}{config.text}/length"]) for p in sides]
+        if rngs is None:
+            said = [self.say(ids, length=length) for ids, length in notes]
+            outputs["query"], outputs["told"] = said[0]
+            outputs["item"] = said[-1][0]
+            return outputs
+        ids, length = (jnp.concatenate(parts) for parts in zip(*notes, strict=True))
+        topics = jnp.concatenate([batch[f"{p}{config.topics}"] for p in sides])
+        states = self.read(ids, length=length, topics=topics, rngs=rngs)
+        outputs["next"], vectors = self.tell(states), self.note(states)
+        rows = len(notes[0][0])
         outputs["query"], outputs["item"] = vectors[:rows], vectors[-rows:]
         return outputs
 
