@@ -47,6 +47,8 @@ class Connection:
         self._port, self._streams = port, None
 
     async def ask(self, raw: bytes) -> int:
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()  # it lay idle for longer than the server keeps connections open
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 22)
         reader, writer = self._streams
