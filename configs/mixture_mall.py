@@ -31,7 +31,7 @@ def get_config() -> Pipeline:
     mixture = Experiment(
         model=Mixture(
             models=(encoder.model,),
-            relations={"transitions": Relation(listed=128), "linear": Relation(listed=128)},
+            relations={"transitions": Relation(listed=128), "linear": Relation(listed=128, scale=300.0)},
         ),
         task=RankNext(),
         source=chz.replace(train, split="valid"),

@@ -99,7 +99,7 @@ def movies(*, seed: int = 0) -> Experiment:
 
 
 def movie_relations() -> Mapping[str, Relation]:
-    return {"transitions": Relation(listed=512), "linear": Relation(listed=1024)}
+    return {"transitions": Relation(listed=512), "linear": Relation(listed=1024, scale=300.0)}
 
 
 def mixture(path: str, *, parts: Mapping[str, Experiment], relations: Mapping[str, Relation], max_len: int) -> Pipeline:

@@ -29,6 +29,7 @@ class Relation:
     listed: int = chz.field(default=256, doc="items of a list")
     newest: int = chz.field(default=20, doc="items of the history whose lists are read")
     decay: float = chz.field(default=0.8, doc="weight of an item of the history, per newer item, to start from")
+    scale: float = chz.field(default=7.0, doc="of what the lists add up to inside the logarithm, to start from")
 
 
 @chz.chz
@@ -60,8 +61,10 @@ class MixtureModel(Model):
         models, relations = len(config.models), len(config.relations)
         self.of_models = nnx.Param(jnp.full(models, 0.5 / models)) if models else None
         self.of_relations = nnx.Param(jnp.ones(relations)) if relations else None
-        self.log_scale = nnx.Param(jnp.full(relations, 2.0)) if relations else None
-        decays = jnp.array([r.decay for _, r in sorted(config.relations.items())])
+        scales, decays = (
+            jnp.array([getattr(r, name) for _, r in sorted(config.relations.items())]) for name in ("scale", "decay")
+        )
+        self.log_scale = nnx.Param(jnp.log(scales)) if relations else None
         self.decay_logit = nnx.Param(jnp.log(decays / (1 - decays))) if relations else None
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
