@@ -147,7 +147,9 @@ def _weights(stages: tuple[str, ...]) -> tuple[InitFrom, ...]:
 def by_words_of(other: str, *, path: str) -> Pipeline:
     """What to make of words is learned from one catalogue's users, and ranks another catalogue by its words alone."""
     relations = {"words": Relation(newest=10), "phrases": Relation(newest=10, decay=0.5)}
-    there = mixture(other, parts={}, relations=relations, max_len=50).stages["mixture"].experiment
+    fitted = mixture(other, parts={}, relations=relations, max_len=50).stages["mixture"]
+    assert isinstance(fitted, Train)
+    there = fitted.experiment
     start = (InitFrom(workdir="@there"), RelatedItems(source=SequenceFile(path=path), texts=path))
     here = chz.replace(
         there,
