@@ -28,7 +28,7 @@ from train.progress import RowsDone
 
 @chz.chz
 class Floors:
-    """The untuned configuration that the figures of docs/sequences.md are of."""
+    """One configuration for all data, which the figures of docs/sequences.md are of; tuned ones are higher."""
 
     window: int = chz.field(default=5, doc="items apart, at most, that count as a transition")
     backward: float = chz.field(default=1.0, doc="weight of a pair read backwards")
