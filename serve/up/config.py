@@ -37,6 +37,7 @@ class Up:
     name: str | None = chz.field(default=None, doc="of the model in /v2; default: its class, in small letters")
     max_batch: int = chz.field(default=1024, doc="most rows in one call of the device")
     threads: int = chz.field(default=2, doc="calls of the device at once")
+    cores: int = chz.field(default=0, doc="processor cores of one call; 0: those of the machine, shared by the threads")
     window_seconds: float = chz.field(default=0.001, doc="wait for more rows, where others already wait")
     watch_seconds: float = chz.field(default=2.0, doc="how often to look for a newer version; 0: never")
     drain_seconds: float = chz.field(default=1.0, doc="not ready but serving, after SIGTERM")

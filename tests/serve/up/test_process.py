@@ -229,3 +229,18 @@ def test_without_the_extra_the_fix_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "serve.up.run", None)
     with pytest.raises(UserError, match=r"pip install 'adloom\[up\]'"):
         run_up(parser().parse_args(["up", str(tmp_path)]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "there", "cores"),
+    [([], None, "4"), (["--threads", "16"], None, "1"), (["--cores", "3"], None, "3"), (["--cores", "3"], "6", "6")],
+)
+def test_calls_of_the_device_share_the_cores(tmp_path, monkeypatch, flags, there, cores):
+    seen = []
+    monkeypatch.setenv("NPROC", there) if there else monkeypatch.delenv("NPROC", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr("serve.up.run.run", lambda config, **given: seen.append(os.environ["NPROC"]))
+    monkeypatch.setattr("serve.cli_up._compile_cache", lambda folder: None)
+    monkeypatch.setattr("serve.cli_up._open_files", lambda connections: None)
+    run_up(parser().parse_args(["up", str(tmp_path), *flags]))
+    assert seen == [cores]
