@@ -58,13 +58,13 @@ NAMES = {"window_ms": "window_seconds", "watch": "watch_seconds", "drain": "drai
 
 def run_up(args: argparse.Namespace) -> None:
     config = config_of(args)
+    _cores(config.cores or max(1, len(os.sched_getaffinity(0)) // max(1, config.threads)))
     try:
         from serve.up.run import run
     except ImportError as error:
         raise UserError(f"serving over HTTP needs {error.name or 'more'}; pip install 'adloom[up]'") from error
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     _compile_cache(args.compile_cache)
-    _cores(config.cores or max(1, len(os.sched_getaffinity(0)) // max(1, config.threads)))
     _open_files(config.limits.connections)
     run(config, host=args.host, port=args.port, say=lambda text: print(text, flush=True))
 
@@ -122,7 +122,7 @@ def _compile_cache(folder: Path | None) -> None:
 def _cores(count: int) -> None:
     """Calls that run side by side, each on its own cores, answer more requests than calls that share all of them.
 
-    XLA's client asks the environment when it begins, which is later.
+    XLA's client asks the environment when it begins, so this comes before all that may begin it.
     """
     os.environ.setdefault("NPROC", str(count))
 
