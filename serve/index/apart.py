@@ -1,4 +1,4 @@
-"""An engine made by a process of its own, at a lower priority, for an index that is searched meanwhile.
+"""An engine made by a process of its own, for an index that is searched meanwhile.
 
 ScaNN lets other threads run while it builds its tree, but not while it writes it: all searches of the process would
 wait for seconds. So the other process builds and writes, and this one opens the files, which takes a tenth of it.
@@ -18,7 +18,6 @@ from serve.index.scann_engine import FOLDER, Scann, open_scann
 
 FROM = 32_768
 """Vectors from which the start of a process costs less than the wait."""
-NICE = 10
 VECTORS, QUERIES, PLAN, MADE = "apart-vectors.npy", "apart-queries.npy", "apart-plan.json", "apart-made.json"
 
 
@@ -41,7 +40,6 @@ def make_apart(plan: Plan, vectors: np.ndarray, *, work: Path) -> Made:
 
 
 def main(work: Path) -> None:
-    os.nice(NICE)
     queries = np.load(work / QUERIES) if (work / QUERIES).is_file() else None
     plan = Plan(**read_json(work / PLAN), queries=queries, threads=1)
     made = plan.make(np.load(work / VECTORS))
