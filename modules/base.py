@@ -77,3 +77,11 @@ def valid(batch: Batch, name: str) -> Bool[Array, "b t"]:
     """
     width = batch[name].shape[1]
     return jnp.arange(width)[None, :] < batch[f"{name}/length"][:, None]
+
+
+def history_of_ids(features: Features, name: str, *, model: str) -> FeatureSpec:
+    """The feature that a next-item model reads, refused where it is not a sequence of ids."""
+    history = features[name]
+    if history.kind != "sequence" or not history.size:
+        raise ValueError(f"{model} reads a sequence of ids, but {name!r} is {history.kind}")
+    return history

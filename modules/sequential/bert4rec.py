@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from modules.base import Batch, Features, Model, ModelConfig, Outputs
+from modules.base import Batch, Features, Model, ModelConfig, Outputs, history_of_ids
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
 from modules.layers.gelu import gelu
@@ -38,9 +38,7 @@ class BERT4Rec(ModelConfig):
 
 class BERT4RecModel(Model):
     def __init__(self, config: BERT4Rec, *, features: Features, rngs: nnx.Rngs):
-        history = features[config.history]
-        if history.kind != "sequence" or not history.size:
-            raise ValueError(f"BERT4Rec reads a sequence of ids, but {config.history!r} is {history.kind}")
+        history = history_of_ids(features, config.history, model="BERT4Rec")
         self.history = config.history
         self.mask = history.size - 1
         self.item = TokenEmbedding(history.size, dim=config.dim, rngs=rngs)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
+from modules.base import Batch, Features, Model, ModelConfig, Outputs, history_of_ids, valid
 from modules.layers.dropout import Dropout
 from modules.layers.gru import GRU
 from modules.layers.mlp import linear
@@ -32,9 +32,7 @@ class GRU4Rec(ModelConfig):
 
 class GRU4RecModel(Model):
     def __init__(self, config: GRU4Rec, *, features: Features, rngs: nnx.Rngs):
-        history = features[config.history]
-        if history.kind != "sequence" or not history.size:
-            raise ValueError(f"GRU4Rec reads a sequence of ids, but {config.history!r} is {history.kind}")
+        history = history_of_ids(features, config.history, model="GRU4Rec")
         self.history = config.history
         self.item = TokenEmbedding(history.size, dim=config.dim, std=config.dim**-0.5, rngs=rngs)
         widths = (config.dim, *(config.width for _ in range(config.depth)))

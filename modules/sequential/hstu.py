@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
+from modules.base import Batch, Features, Model, ModelConfig, Outputs, history_of_ids, valid
 from modules.layers.attention import HIDDEN, visible
 from modules.layers.dropout import Dropout
 from modules.layers.positions import Positions, last_valid
@@ -52,9 +52,7 @@ class HSTU(ModelConfig):
 
 class HSTUModel(Model):
     def __init__(self, config: HSTU, *, features: Features, rngs: nnx.Rngs):
-        history = features[config.history]
-        if history.kind != "sequence" or not history.size:
-            raise ValueError(f"HSTU reads a sequence of ids, but {config.history!r} is {history.kind}")
+        history = history_of_ids(features, config.history, model="HSTU")
         if config.times is not None and features[config.times].max_len != history.max_len:
             raise ValueError(f"{config.times!r} has {features[config.times].max_len} places, the history others")
         self.history, self.times = config.history, config.times

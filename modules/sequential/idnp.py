@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from modules.base import AUX_LOSS, Batch, Features, Model, ModelConfig, Outputs
+from modules.base import AUX_LOSS, Batch, Features, Model, ModelConfig, Outputs, history_of_ids
 from modules.layers.attention import HIDDEN, MultiHeadAttention
 from modules.layers.dropout import Dropout
 from modules.layers.mlp import MLP
@@ -67,9 +67,8 @@ class IDNP(ModelConfig):
 
 class IDNPModel(Model):
     def __init__(self, config: IDNP, *, features: Features, rngs: nnx.Rngs):
-        history, dim = features[config.history], config.dim
-        if history.kind != "sequence" or not history.size:
-            raise ValueError(f"IDNP reads a sequence of ids, but {config.history!r} is {history.kind}")
+        history = history_of_ids(features, config.history, model="IDNP")
+        dim = config.dim
         self.config, self.scale = config, math.sqrt(dim)
         self.windows = -(-(history.max_len + 1) // config.window)
         self.item = TokenEmbedding(history.size, dim=dim, rngs=rngs)

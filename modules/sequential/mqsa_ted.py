@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
+from modules.base import Batch, Features, Model, ModelConfig, Outputs, history_of_ids, valid
 from modules.layers.attention import MultiHeadAttention, visible
 from modules.layers.dropout import Dropout
 from modules.layers.positions import Positions, last_valid
@@ -43,9 +43,7 @@ class MQSATED(ModelConfig):
 
 class MQSATEDModel(Model):
     def __init__(self, config: MQSATED, *, features: Features, rngs: nnx.Rngs):
-        history = features[config.history]
-        if history.kind != "sequence" or not history.size:
-            raise ValueError(f"MQSA-TED reads a sequence of ids, but {config.history!r} is {history.kind}")
+        history = history_of_ids(features, config.history, model="MQSA-TED")
         self.history, self.alpha, self.newest = config.history, config.alpha, config.newest
         self.scale = math.sqrt(config.dim)
         self.item = TokenEmbedding(history.size, dim=config.dim, rngs=rngs)

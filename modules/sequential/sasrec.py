@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
+from modules.base import Batch, Features, Model, ModelConfig, Outputs, history_of_ids, valid
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
 from modules.layers.positions import Positions, last_valid
@@ -36,9 +36,7 @@ class SASRec(ModelConfig):
 
 class SASRecModel(Model):
     def __init__(self, config: SASRec, *, features: Features, rngs: nnx.Rngs):
-        history = features[config.history]
-        if history.kind != "sequence" or not history.size:
-            raise ValueError(f"SASRec reads a sequence of ids, but {config.history!r} is {history.kind}")
+        history = history_of_ids(features, config.history, model="SASRec")
         self.history = config.history
         self.scale = math.sqrt(config.dim)
         self.item = TokenEmbedding(history.size, dim=config.dim, rngs=rngs)
