@@ -58,13 +58,13 @@ NAMES = {"window_ms": "window_seconds", "watch": "watch_seconds", "drain": "drai
 
 def run_up(args: argparse.Namespace) -> None:
     config = config_of(args)
-    _cores(config.cores or max(1, len(os.sched_getaffinity(0)) // max(1, config.threads)))
+    share_cores(config)
     try:
         from serve.up.run import run
     except ImportError as error:
         raise UserError(f"serving over HTTP needs {error.name or 'more'}; pip install 'adloom[up]'") from error
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-    _compile_cache(args.compile_cache)
+    use_compile_cache(args.compile_cache)
     _open_files(config.limits.connections)
     run(config, host=args.host, port=args.port, say=lambda text: print(text, flush=True))
 
@@ -109,7 +109,7 @@ def _token(file: Path | None) -> str | None:
     return token
 
 
-def _compile_cache(folder: Path | None) -> None:
+def use_compile_cache(folder: Path | None) -> None:
     """Programs that a server compiles lie apart from those of training, so that neither crowds the other out."""
     import jax
 
@@ -119,12 +119,12 @@ def _compile_cache(folder: Path | None) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _cores(count: int) -> None:
+def share_cores(config: Any) -> None:
     """Calls that run side by side, each on its own cores, answer more requests than calls that share all of them.
 
     XLA's client asks the environment when it begins, so this comes before all that may begin it.
     """
-    os.environ.setdefault("NPROC", str(count))
+    os.environ.setdefault("NPROC", str(config.cores or max(1, len(os.sched_getaffinity(0)) // max(1, config.threads))))
 
 
 def _open_files(connections: int) -> None:

@@ -240,7 +240,7 @@ def test_calls_of_the_device_share_the_cores(tmp_path, monkeypatch, flags, there
     monkeypatch.setenv("NPROC", there) if there else monkeypatch.delenv("NPROC", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
     monkeypatch.setattr("serve.up.run.run", lambda config, **given: seen.append(os.environ["NPROC"]))
-    monkeypatch.setattr("serve.cli_up._compile_cache", lambda folder: None)
+    monkeypatch.setattr("serve.cli_up.use_compile_cache", lambda folder: None)
     monkeypatch.setattr("serve.cli_up._open_files", lambda connections: None)
     run_up(parser().parse_args(["up", str(tmp_path), *flags]))
     assert seen == [cores]
