@@ -11,6 +11,8 @@ from serve.index.base import Engine, Found, Kept, Metric, checked_queries, named
 from serve.index.scann_engine import Scann
 from serve.index.where import Where
 
+FLOAT32 = np.dtype(np.float32)
+
 
 class FixedIndex:
     """Rows of an engine with an id each. Made by `serve.index.build.build`."""
@@ -49,13 +51,13 @@ class FixedIndex:
             found = self._scann.single(queries[0], k=k)
             if found is not None:
                 rows = found[0].astype(np.intp)  # numpy takes longer where it has to do this itself
-                return self.ids[rows][None], found[1][None]
+                return self.ids.take(rows)[None], found[1][None]
         queries = checked_queries(queries, dim=self.dim, metric=self.metric, k=k)
         keep = None if where is None else Kept.of(self.attributes.mask(where, keep=True))
         return named(self.engine.nearest(queries, k=k, keep=keep), ids=self.ids)
 
     def _plain(self, queries: np.ndarray) -> bool:
-        return type(queries) is np.ndarray and queries.shape == self._one and queries.dtype == np.float32
+        return type(queries) is np.ndarray and queries.shape == self._one and queries.dtype is FLOAT32
 
     def save(self, path: Path) -> Path:
         """Writes a version under `path` and returns its folder."""

@@ -55,6 +55,7 @@ class Scann:
     def __init__(self, searcher: Any, *, vectors: np.ndarray, settings: Settings, files: Path | None = None):
         self._searcher, self.vectors, self.settings, self.files = searcher, vectors, settings, files
         """`files`: a folder that it was opened from or saved in, for as long as that is there."""
+        self._at = {DEPTH: settings.at(DEPTH)}
 
     def about(self) -> dict[str, Any]:
         return asdict(self.settings)
@@ -101,7 +102,8 @@ class Scann:
     def single(self, query: np.ndarray, *, k: int) -> Found | None:
         """Rows [k] and scores [k] for one query [d], with nothing checked; None where `nearest` should be asked."""
         try:
-            rows, scores = self._searcher.search(query, k, *self.settings.at(k))
+            reorder, searched = self._at.get(k) or self._at.setdefault(k, self.settings.at(k))
+            rows, scores = self._searcher.search(query, k, reorder, searched)
         except RuntimeError:  # of what is not finite; the checks before `nearest` say so
             return None
         return (rows, scores) if len(rows) == k else None
