@@ -2,8 +2,10 @@
 
 python -m train configs/sasrec_mall.py --workdir runs/sasrec
 python -m train configs/sasrec_mall.py --workdir runs/sasrec_bce task.objective=bce
+python -m train configs/sasrec_mall.py --workdir runs/by_time source.by=time evals.valid.source.by=time evals.test.source.by=time
 
-Full ranking over the catalogue, the history left out. Spec 1: full softmax beats binary with one negative.
+Full ranking over the catalogue, the history left out. Slices: by the length of the history, and by how long ago the item
+sought had arrived. The third command splits by time: training knows nothing of the days in which it is judged. Spec 1: full softmax beats binary with one negative.
 Figures: README, table of systems.
 """
 
@@ -12,11 +14,18 @@ from data.mall.sources import MallSequences, Split
 from data.pipeline import Loader
 from data.transforms.history import NextTargets, UniformNegatives
 from modules.sequential.sasrec import SASRec
-from train.evaluators import RankItems
+from train.evaluators import RankItems, Slice
 from train.experiment import Experiment
 from train.metrics.ranking import NDCG, HitRate
 from train.optim import Optimizer
 from train.tasks.next_item import NextItem
+
+SLICES = {
+    "short": Slice(feature="history/length", below=10),
+    "long": Slice(feature="history/length", at_least=30),
+    "new": Slice(feature="target_age", below=7),
+    "old": Slice(feature="target_age", at_least=7),
+}
 
 
 def get_config() -> Experiment:
@@ -24,7 +33,9 @@ def get_config() -> Experiment:
 
     def ranking(split: Split) -> RankItems:
         source = MallSequences(mall=mall, split=split, max_len=length)
-        return RankItems(source=source, history="history", metrics=(HitRate(ks=(5, 20)), NDCG(ks=(20,))))
+        return RankItems(
+            source=source, history="history", metrics=(HitRate(ks=(5, 20)), NDCG(ks=(20,))), slices=SLICES
+        )
 
     return Experiment(
         model=SASRec(),

@@ -215,30 +215,49 @@ class MallNewcomers(MallClicks):
 
 @chz.chz
 class MallSequences(SourceConfig):
-    """One row per user: what was viewed and clicked, each item once. The last two are for valid and test."""
+    """One row per user: what was viewed and clicked, each item once.
+
+    by "last": of each user the last two are sought, by valid and by test, though others may have taken a newer item in
+    training. by "time": what a user took first in the days of the split, from all that came before; training sees the
+    training days alone. "target_age" is how many days ago the item sought had arrived.
+    """
 
     mall: Mall = chz.field(default_factory=Mall)
     split: Split = "train"
     max_len: int = 50
+    by: Literal["last", "time"] = "last"
 
     def make(self) -> InMemory:
         built = build(self.mall)
-        user, item = built.log.actions["user"], built.log.actions["item"]
-        _, first = np.unique(user * np.int64(self.mall.n_items) + item, return_index=True)
+        actions = built.log.actions
+        _, first = np.unique(actions["user"] * np.int64(self.mall.n_items) + actions["item"], return_index=True)
         first.sort()
-        user, item = user[first], (item[first] + FIRST).astype(np.int32)
+        user, item, time = (actions[name][first] for name in ("user", "item", "time"))
         bounds = np.searchsorted(user, np.arange(self.mall.n_users + 1))
-        end = bounds[1:] - {"train": 2, "valid": 2, "test": 1}[self.split]
+        end = self._ends(user, time, bounds=bounds)
         keep = end - bounds[:-1] >= 2
+        if self.split != "train":
+            keep &= end < bounds[1:]
+            keep[keep] = time[end[keep]] < (np.inf if self.by == "last" else self.mall.period(self.split)[1])
         start, end = bounds[:-1][keep], end[keep]
-        history, count = windows(sliding(item, length=self.max_len), start=start, end=end)
+        ids = (item + FIRST).astype(np.int32)
+        history, count = windows(sliding(ids, length=self.max_len), start=start, end=end)
         inner = _id("item", self.mall.n_items, role="user")
         features = Features(all=(Sequence(name="history", role="user", of=inner, length=self.max_len),))
         columns = {"history": history, "history/length": count, "user": np.flatnonzero(keep)}
         if self.split != "train":
-            features = features.plus(Label(name="target", type="class"))
-            columns["target"] = item[end]
+            features = features.plus(Label(name="target", type="class"), Truth(name="target_age"))
+            columns["target"] = ids[end]
+            columns["target_age"] = (time[end] - built.shop.arrival[item[end]]) / DAY
         return InMemory(columns, features=features.plus(Group(name="user")))
+
+    def _ends(self, user: np.ndarray, time: np.ndarray, *, bounds: np.ndarray) -> np.ndarray:
+        """Where each user's history ends and, in valid and test, the item sought stands."""
+        if self.by == "last":
+            return bounds[1:] - {"train": 2, "valid": 2, "test": 1}[self.split]
+        start, end = self.mall.period(self.split)
+        before = time < (end if self.split == "train" else start)
+        return bounds[:-1] + np.bincount(user[before], minlength=self.mall.n_users)
 
 
 @chz.chz

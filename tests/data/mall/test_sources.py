@@ -16,6 +16,7 @@ CONFIGS = [
         for c in (MallClicks, MallQueries, MallSequences, MallPairs)
         for s in ("train", "valid", "test")
     ),
+    MallSequences(mall=MALL, split="test", by="time"),
     MallProducts(mall=MALL),
     MallProducts(mall=MALL, views=VIEWS),
     MallQueries(mall=MALL, words=True),
@@ -69,6 +70,29 @@ def test_sequences_leave_the_last_two():
         n = train["history/length"][j]
         assert test["history"][i, n] == valid["target"][j]
         assert test["target"][i] not in test["history"][i]
+
+
+def test_sequences_by_time_know_nothing_of_the_days_they_are_asked_about():
+    built = build(MALL)
+    actions, end_of_training = built.log.actions, MALL.period("train")[1]
+    when = {}  # the first time of each user and item
+    for user, item, time in zip(*(actions[n].tolist() for n in ("user", "item", "time")), strict=True):
+        when.setdefault((user, item + 2), time)
+    train = MallSequences(mall=MALL, split="train", by="time", max_len=200).make().columns
+    for user, ids, n in zip(*(train[k].tolist() for k in ("user", "history", "history/length")), strict=True):
+        mine = sorted((t, i) for (u, i), t in when.items() if u == user and t < end_of_training)
+        assert [when[user, i] for i in ids[:n]] == [t for t, _ in mine]
+    for split in ("valid", "test"):
+        start, end = MALL.period(split)
+        asked = MallSequences(mall=MALL, split=split, by="time", max_len=200).make().columns
+        assert len(asked["user"]) > 5
+        for row, user in enumerate(asked["user"].tolist()):
+            time = when[user, asked["target"][row]]
+            others = [t for (u, _), t in when.items() if u == user]
+            assert time == min(t for t in others if t >= start) and time < end
+            assert asked["history/length"][row] == sum(t < start for t in others)
+            age = (time - built.shop.arrival[asked["target"][row] - 2]) / 86_400
+            assert asked["target_age"][row] == pytest.approx(age, abs=1e-3)
 
 
 def test_pairs_share_no_product_between_splits():
