@@ -1,20 +1,27 @@
 """python -m serve recommend: the file that a scorer reads, from a mixture that was trained on a sequence folder."""
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
+import chz
 import numpy as np
 import pytest
 
 from configs.sequences import mixture
+from data.errors import UserError
+from data.features import Categorical, Features, Sequence
 from data.mall.config import Mall
 from data.mall.sources import MallSequences
 from data.pipeline import Loader
 from data.sequence_file import SequenceFile
+from data.sources import InMemory, SourceConfig
 from data.transforms.history import NextTargets
 from modules.sequential.mixture import Relation
 from modules.sequential.sasrec import SASRec
 from serve.__main__ import main
-from serve.recommend import best_listed
+from serve.histories import histories_of
+from serve.recommend import Ranker, best_listed, best_scored
 from serve.trained import Trained
 from train.evaluators import RankItems
 from train.experiment import Experiment
@@ -167,6 +174,69 @@ def test_a_list_leaves_out_what_was_seen_before_the_models_places():
     assert found.tolist() == [[2, 4], [6, NO_ITEM]]
 
 
+def test_of_equal_scores_the_order_decides_and_no_reserved_id_is_listed():
+    scores = np.array([[9.0, 9.0, 1.0, 1.0, 2.0, 1.0]])
+    found = best_scored(scores, [np.array([4])], order=np.array([5, 3, 2, 4, 0, 1]), k=3)
+    assert found.tolist() == [[5, 3, 2]]
+
+
+def test_all_that_is_left_may_be_asked_for_and_no_more(run, tmp_path, capsys):
+    root, _ = run
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "sequences.txt").write_text("7 3 4 3\n")
+    options = (root / "run" / "mixture", tmp_path / "top.txt", "--data", tmp_path / "new", "--k")
+    ((user, *items),) = recommend(*options, 28)[1]
+    assert user == 7 and {*items} == {*range(1, ITEMS + 1)} - {3, 4}
+    assert recommend(*options, 29)[0] == 2
+    assert "user 7 has seen 2 of 30 items, which leaves fewer than 29; lower --k to 28" in capsys.readouterr().err
+
+
+def test_blocks_of_users_give_the_lines_of_one(run, tmp_path, monkeypatch):
+    root, _ = run
+    whole = recommend(root / "run" / "mixture", tmp_path / "whole.txt", "--k", 5)[1]
+    monkeypatch.setattr("serve.recommend.CELLS", 1)
+    assert recommend(root / "run" / "mixture", tmp_path / "blocks.txt", "--k", 5)[1] == whole
+
+
+def test_an_artefact_whose_lists_are_too_short_is_told_and_leaves_nothing(run, tmp_path, capsys):
+    root, _ = run
+    export = tmp_path / "export"
+    assert main(["export", str(root / "run" / "encoder"), "--output", str(export), "--platforms", "cpu"]) == 0
+    assert recommend(export, tmp_path / "top.txt", "--data", root / "data", "--k", 11)[0] == 2
+    assert "lists 10 items, fewer than 11 of which are new to user 101; lower --k" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [export]
+
+
+HISTORY = Sequence(name="history", of=Categorical(name="item", rows=9), length=3)
+
+
+@pytest.mark.parametrize(
+    ("features", "more", "outputs", "message"),
+    [
+        (Features(all=(HISTORY,)), ("age",), ("scores",), "run also reads age: recommend serves models of one"),
+        (Features(all=(HISTORY.of,)), (), ("scores",), "run also reads|run reads no sequence of ids"),
+        (Features(all=(HISTORY,)), (), ("score",), "run ranks no whole catalogue: recommend serves next-item models"),
+    ],
+)
+def test_models_that_rank_otherwise_are_told(features, more, outputs, message):
+    forward = SimpleNamespace(inputs=["history", "history/length", *more], outputs=lambda: outputs)
+    with pytest.raises(UserError, match=message):
+        Ranker(forward, features=features, path=Path("run"))
+
+
+@chz.chz
+class Nobody(SourceConfig):
+    def make(self):
+        columns = {"history": np.full((4, 3), 2), "history/length": np.full(4, 3)}
+        return InMemory(columns, features=Features(all=(HISTORY,)))
+
+
+def test_rows_that_say_not_whose_they_are_are_no_histories():
+    trained = SimpleNamespace(experiment=SimpleNamespace(source=Nobody(), evals={}))
+    with pytest.raises(UserError, match="Nobody has history: recommending reads one sequence of ids a user; .*--data"):
+        histories_of(trained)
+
+
 @pytest.mark.parametrize(
     ("users", "options", "message"),
     [
@@ -196,14 +266,17 @@ def test_items_that_the_model_lacks_are_named(run, tmp_path, capsys):
 
 def test_a_run_on_the_mall(tmp_path):
     mall = Mall(size="tiny")
-    test = MallSequences(mall=mall, split="test", max_len=8)
+    valid, test = (MallSequences(mall=mall, split=split, max_len=8) for split in ("valid", "test"))
     train(
         Experiment(
             model=SASRec(dim=8, depth=1),
             task=NextItem(),
             source=MallSequences(mall=mall, max_len=8),
             loader=Loader(batch_size=16, transforms=(NextTargets(),)),
-            evals={"test": RankItems(source=test, history="history", metrics=(HitRate(),))},
+            evals={
+                name: RankItems(source=source, history="history", metrics=(HitRate(),))
+                for name, source in (("valid", valid), ("test", test))
+            },
             steps=2,
         ),
         workdir=tmp_path / "run",

@@ -101,8 +101,11 @@ def test_nothing_is_looked_at_where_the_task_asks_for_nothing(tmp_path):
     assert not any("centres" in line for line in said)
 
 
-def test_what_it_refuses(tmp_path):
+def test_what_it_refuses(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=f"{ROWS} training rows do not make 97 clusters; lower model.intents"):
         loop.train(experiment(intents=97), workdir=tmp_path / "many", say=lambda line: None)
     with pytest.raises(UserError, match="train ICSRec"):
         loop.train(experiment(model="sasrec"), workdir=tmp_path / "other", say=lambda line: None)
+    monkeypatch.setattr(IntentContrast, "before_pass", lambda self, rows, *, stats, step: {"elsewhere": np.zeros(2)})
+    with pytest.raises(UserError, match="the task makes elsewhere of all rows, which the model does not keep"):
+        loop.train(experiment(), workdir=tmp_path / "unknown", say=lambda line: None)

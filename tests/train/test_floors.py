@@ -41,7 +41,7 @@ def ranked(folder, *, masked=True, **floors):
     )
 
 
-def by_hand(sequences, *, rows, window, discount):
+def by_hand(sequences, *, rows, window, discount, backward):
     counts, popular = np.zeros((rows, rows)), np.zeros(rows)
     for items in sequences:
         for i, a in enumerate(items):
@@ -49,7 +49,7 @@ def by_hand(sequences, *, rows, window, discount):
             for j in range(i + 1, min(i + window, len(items) - 1) + 1):
                 if items[j] != a:
                     counts[a, items[j]] += 1 / (j - i)
-                    counts[items[j], a] += 1 / (j - i)
+                    counts[items[j], a] += backward / (j - i)
     scale = np.maximum(popular, 1) ** -discount
     return counts * scale[:, None] * scale[None], popular
 
@@ -59,10 +59,11 @@ def training(folder):
     return [[item + 1 for item in items[:-1]] for items in lines]
 
 
-@pytest.mark.parametrize(("window", "discount"), [(1, 0.0), (2, 0.5), (5, 0.3)])
-def test_transitions_and_popularity_are_those_counted_by_hand(folder, window, discount):
-    known = ranked(folder, window=window, discount=discount).counted()
-    counts, popular = by_hand(training(folder), rows=8, window=window, discount=discount)
+@pytest.mark.parametrize(("window", "discount", "backward"), [(1, 0.0, 0.0), (2, 0.5, 1.0), (5, 0.3, 0.4)])
+def test_transitions_and_popularity_are_those_counted_by_hand(folder, window, discount, backward):
+    options = {"window": window, "discount": discount, "backward": backward}
+    known = ranked(folder, **options).counted()
+    counts, popular = by_hand(training(folder), rows=8, **options)
     np.testing.assert_allclose(known.transitions.toarray(), counts, rtol=1e-6)
     np.testing.assert_array_equal(known.popularity, popular)
 
@@ -73,7 +74,9 @@ def test_scores_decay_with_age_and_read_the_newest_alone(folder):
     dense, words = known.transitions.toarray(), known.words.toarray()
     knn = np.stack([dense[4] + 0.5 * dense[3], dense[5]])
     cosine = np.stack([words @ words[4], words @ words[5]])
-    for name, expected in {"seqknn": knn, "tfidf": cosine, "hybrid": knn + 0.25 * cosine}.items():
+    popular = np.stack([known.popularity, known.popularity])
+    floors = {"popularity": popular, "seqknn": knn, "tfidf": cosine, "hybrid": knn + 0.25 * cosine}
+    for name, expected in floors.items():
         np.testing.assert_allclose(
             known.scores(name, history=history, length=length), expected, rtol=1e-5, atol=1e-6, err_msg=name
         )

@@ -102,6 +102,30 @@ def test_a_mixture_is_measured_beside_the_exact_list():
         RetrieveLists(**{**options, "corpus": None})
 
 
+@chz.chz
+class Noted(Nearest):
+    asked: list = chz.field(default_factory=list)
+
+    def open(self, items):
+        search = Nearest().open(items)
+
+        def noted(queries, *, own, k):
+            self.asked.append((queries, own))
+            return search(queries, own=own, k=k)
+
+        return noted
+
+
+def test_as_requests_come_each_query_is_searched_by_itself():
+    way = Noted()
+    RetrieveLists(**OPTIONS, corpus=Shop(), metrics=METRICS[:1], way=way, one_by_one=3).run(predict)
+    (whole, all_own), *alone = way.asked
+    assert len(whole) == USERS and len(alone) == 3
+    for row, (query, own) in enumerate(alone):
+        np.testing.assert_array_equal(query, whole[row : row + 1])
+        np.testing.assert_array_equal(own, all_own[row : row + 1])
+
+
 def test_lists_of_a_model_are_ranked_by_place():
     top = np.array([[5, 9, 3, -1], [4, 2, 7, 8]])
     wanted = np.array([[3, 5, 3], [11, -1, 8]])

@@ -57,10 +57,10 @@ def dense(x, layer):
     return x @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])
 
 
-def hstu_by_hand(model, ids, times, *, heads, silu):
+def hstu_by_hand(model, ids, times, *, heads, silu, factor):
     """One row without padding, loops over positions."""
     n = len(ids)
-    x = np.asarray(model.item.table[...])[ids] * np.sqrt(D) + np.asarray(model.positions.vectors[...])[:n]
+    x = factor * (np.asarray(model.item.table[...])[ids] * np.sqrt(D) + np.asarray(model.positions.vectors[...])[:n])
     for block in model.blocks:
         z = dense(norm(x, block.norm), block.uvqk)
         u, v, q, k = np.split(z * sigmoid(z), 4, axis=-1)
@@ -80,17 +80,28 @@ def hstu_by_hand(model, ids, times, *, heads, silu):
                 logits = np.array(logits)
                 weight = logits * sigmoid(logits) / T if silu else np.exp(logits) / np.exp(logits).sum()
                 mixed[i, part] = sum(w * v[j, part] for j, w in enumerate(weight))
-        x = x + dense(norm(mixed, block.norm_mixed) * u, block.out)
+        x = x + factor * dense(norm(mixed, block.norm_mixed) * u, block.out)
     return norm(x, model.last)
 
 
-@pytest.mark.parametrize("name", ["hstu", "hstu_softmax"])
-def test_hstu_is_its_equations(rng, name):
-    config = CASES[name]
+class Doubled:
+    """In place of dropout: shows where in training it acts."""
+
+    def __init__(self, rate):
+        pass
+
+    def __call__(self, x, *, rngs=None):
+        return x if rngs is None else 2 * x
+
+
+@pytest.mark.parametrize(("name", "training"), [("hstu", False), ("hstu", True), ("hstu_softmax", False)])
+def test_hstu_is_its_equations(rng, name, training, monkeypatch):
+    monkeypatch.setattr("modules.sequential.hstu.Dropout", Doubled)
+    config, rngs = CASES[name], nnx.Rngs(0) if training else None
     model = randomised(config, rng)
     batch = batch_of(rng)
     graph, state = nnx.split(model)
-    hidden = np.asarray(jax.jit(lambda b: nnx.merge(graph, state)(b)["hidden"])(batch))
+    hidden = np.asarray(jax.jit(lambda b: nnx.merge(graph, state)(b, rngs=rngs)["hidden"])(batch))
     for row, length in ((0, 5), (1, 2)):
         expected = hstu_by_hand(
             model,
@@ -98,22 +109,26 @@ def test_hstu_is_its_equations(rng, name):
             batch["times"][row, :length],
             heads=config.heads,
             silu=config.weighing == "silu",
+            factor=2 if training else 1,
         )
         np.testing.assert_allclose(hidden[row, :length], expected, rtol=2e-3, atol=2e-4)
 
 
-def test_gru_is_its_equations(rng):
+@pytest.mark.parametrize("training", [False, True])
+def test_gru_is_its_equations(rng, training, monkeypatch):
+    monkeypatch.setattr("modules.sequential.gru.Dropout", Doubled)
+    factor = 2 if training else 1
     model = randomised(GRU4Rec(dim=D, width=6), rng)
     batch = batch_of(rng)
-    out = model(batch)
+    out = model(batch, rngs=nnx.Rngs(0) if training else None)
     layer = model.layers[0]
     state = np.zeros(6)
     recurrent = np.split(np.asarray(layer.recurrent[...]), 3, axis=1)
     for t, item in enumerate(batch["history"][0]):
-        z_x, r_x, n_x = np.split(dense(np.asarray(model.item.table[...])[item], layer.inputs), 3)
+        z_x, r_x, n_x = np.split(dense(factor * np.asarray(model.item.table[...])[item], layer.inputs), 3)
         z, r = sigmoid(z_x + state @ recurrent[0]), sigmoid(r_x + state @ recurrent[1])
         state = (1 - z) * state + z * np.tanh(n_x + r * (state @ recurrent[2]))
-        np.testing.assert_allclose(out["hidden"][0, t], dense(state, model.out), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(out["hidden"][0, t], dense(factor * state, model.out), rtol=1e-4, atol=1e-5)
 
 
 def test_a_later_item_does_not_move_an_earlier_state(rng, called):
@@ -136,6 +151,14 @@ def test_padding_holds_nothing(rng, called):
     np.testing.assert_array_equal(a["last"], [a["hidden"][0, 4], a["hidden"][1, 1], np.zeros(D)])
     cut = {name: array[1:2, :3] if array.ndim == 2 else array[1:2] for name, array in batch.items()}
     np.testing.assert_allclose(model(cut)["last"], a["last"][1:2], rtol=1e-4, atol=1e-5)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="dim 8 does not divide into 3 heads"):
+        HSTU(dim=D, heads=3)
+    short = Sequence(name="times", of=Numeric(name="time"), length=T - 1)
+    with pytest.raises(ValueError, match="'times' has 4 places, the history others"):
+        HSTU(dim=D, times="times").make(Features(all=(HISTORY, short)), rngs=nnx.Rngs(0))
 
 
 def test_gaps_fall_into_quarters_of_their_logarithm():

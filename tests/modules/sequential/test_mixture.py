@@ -1,6 +1,7 @@
 """Mixtures of models and relations, SASRec that knows words, and what fills what they are given."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -37,9 +38,9 @@ def test_related_adds_up_the_lists_of_the_newest_items(related):
     np.testing.assert_allclose(related(HISTORY, length=BATCH["history/length"], decay=0.5), expected, rtol=1e-6)
 
 
-def called(model):
+def called(model, rngs=None):
     graph, state = nnx.split(model)
-    return jax.jit(lambda batch: nnx.merge(graph, state)(batch))(BATCH)
+    return jax.jit(lambda batch: nnx.merge(graph, state)(batch, rngs=rngs))(BATCH)
 
 
 def mixture():
@@ -79,9 +80,31 @@ def test_what_is_given_is_saved_but_no_parameter():
     }
 
 
-def test_a_mixture_of_nothing_is_refused():
+def test_what_is_fitted_starts_where_each_relation_says():
+    relations = {"words": Relation(scale=3.0, decay=0.25), "counts": Relation(scale=5.0, decay=0.5)}
+    made = Mixture(relations=relations).make(FEATURES, rngs=nnx.Rngs(0))
+    model = nnx.merge(*nnx.split(made))
+    for index, name in enumerate(model.related):
+        assert float(jnp.exp(model.log_scale[index])) == pytest.approx(relations[name].scale)
+        assert float(jax.nn.sigmoid(model.decay_logit[index])) == pytest.approx(relations[name].decay)
+
+
+def test_parts_are_as_they_serve_while_the_mixture_is_fitted():
+    model = mixture()
+    np.testing.assert_array_equal(called(model, rngs=nnx.Rngs(0))["scores"], called(model)["scores"])
+
+
+def test_ids_that_are_no_items_come_last_though_a_relation_knows_nothing():
+    model = Mixture(relations={"words": Relation(listed=3)}).make(FEATURES, rngs=nnx.Rngs(0))
+    scores = called(model)["scores"]
+    assert scores[:, :2].max() < scores[:, 2:].min()
+
+
+def test_what_does_not_mix_is_refused():
     with pytest.raises(ValueError, match="needs a model or a relation"):
         Mixture()
+    with pytest.raises(ValueError, match="the decay of 'words' lies between 0 and 1"):
+        Mixture(relations={"words": Relation(decay=1.0)})
 
 
 def test_the_loss_is_that_of_the_list_that_is_served(rng):

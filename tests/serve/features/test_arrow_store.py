@@ -50,6 +50,11 @@ def test_an_id_of_another_hash_bucket_or_with_an_equal_hash_is_not_another_row(r
         build(pa.table({"item": [7, 8]}), id="item", output=tmp_path / "other")
 
 
+def test_an_id_whose_hash_lies_beyond_all_rows_is_not_known(tmp_path):
+    store = build(pa.table({"item": [5], "price": [1.0]}), id="item", output=tmp_path / "store")
+    assert not store.get(list(range(6, 56)), names=["price"]).found.any()
+
+
 def test_the_version_is_that_of_the_rows_whatever_their_order(rng, tmp_path):
     rows = table(rng)
     first = build(rows, id="item", output=tmp_path / "store").version

@@ -130,7 +130,8 @@ def test_a_large_merge_is_made_by_another_process_and_written_without_this_one(t
     monkeypatch.setattr("serve.index.apart.FROM", 4_000)
     names = [f"i{n}" for n in range(6_000)]
     vectors = rng.normal(size=(6_000, DIM)).astype(np.float32)
-    build_live(vectors, ids=names, recall=0.9, metric="cosine", model="m1", threads=1).save(tmp_path / "index")
+    how = {"recall": 0.9, "metric": "cosine", "model": "m1", "threads": 1, "queries": vectors[:300]}
+    build_live(vectors, ids=names, **how).save(tmp_path / "index")
     with open_index(tmp_path / "index", model="m1", write=True, merge_by_itself=False) as index:
         monkeypatch.setattr(module.Plan, "make", None)  # this process builds nothing
         new = rng.normal(size=(500, DIM)).astype(np.float32)
@@ -140,6 +141,7 @@ def test_a_large_merge_is_made_by_another_process_and_written_without_this_one(t
         index.merge()
         assert index.stats()["base"] == len(index) == 5_900 and index.made["engine"] == "scann"
         assert index.made["recall"] != before and index.made["recall"]["at"]["10"] >= 0.85
+        assert index.made["recall"]["from"] == before["from"] == "given"
         found, _ = index.search(new[:50], k=1)
         assert (found[:, 0] == names[:50]).mean() > 0.9
         first = index.snapshot()

@@ -129,6 +129,16 @@ def test_swaps_under_load_and_ends_in_order(root, tmp_path):
         np.testing.assert_allclose(score, versions[found["model_version"]], atol=1e-6)
 
 
+def test_a_second_signal_ends_it_at_once(root, exported):
+    flags = ("--watch", 0, "--drain", 60, "--finish", 60, "--body-seconds", 60)
+    with running(exported, root, *flags) as server:
+        server.connect().sendall(head_of(len(BODY)) + BODY[:20])  # a request that no one would wait for any more
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: httpx.get(server.url + "/ready").status_code == 503)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 0
+
+
 def refuses(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=20).close()

@@ -21,6 +21,7 @@ def outputs(rng):
 def batch(rng):
     negatives = rng.integers(2, V, (B, T, N))
     negatives[0, 0, 0] = 4  # the target after all
+    negatives[1, 1, 2] = 1  # no item
     return {
         "history": jnp.array([[3, 4, 0, 0], [5, 6, 7, 8]]),
         "history/length": jnp.array([2, 4]),
@@ -35,7 +36,7 @@ def by_hand(outputs, batch, one):
     losses = []
     for b, t in np.argwhere(np.asarray(batch["targets"]) >= 2):
         negatives = np.asarray(batch["negatives"])[b, t]
-        negatives = negatives[negatives != batch["targets"][b, t]]
+        negatives = negatives[(negatives != batch["targets"][b, t]) & (negatives >= 2)]
         losses.append(one(hidden[b, t] @ items[batch["targets"][b, t]], items[negatives] @ hidden[b, t]))
     assert len(losses) == 5
     return np.mean(losses)
