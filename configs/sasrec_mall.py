@@ -5,8 +5,8 @@ python -m train configs/sasrec_mall.py --workdir runs/sasrec_bce task.objective=
 python -m train configs/sasrec_mall.py --workdir runs/by_time \\
     source.by=time evals.valid.source.by=time evals.test.source.by=time
 
-Full ranking over the catalogue, the history left out. Spec 1: full softmax beats binary with one negative. Slices are by
-the length of the history and by how long ago the item sought had arrived. The third command splits by time: training
+Full ranking over the catalogue, the history left out. Spec 1: full softmax beats binary with one negative. Slices: by
+the length of the history, and by how long ago the item sought had arrived. The third command splits by time: training
 knows nothing of the days in which it is judged.
 Figures: README, table of systems.
 """
