@@ -32,7 +32,7 @@ class Ranker:
         sequences = [f for f in features if f.kind == "sequence" and f.size]
         more = sorted(set(forward.inputs) - {n for f in sequences[:1] for n in (f.name, f"{f.name}/length")})
         if not sequences or more:
-            wanted = f"also reads {', '.join(more)}" if more else "reads no sequence of ids"
+            wanted = f"also reads {', '.join(more)}" if sequences else "reads no sequence of ids"
             raise UserError(f"{path} {wanted}: recommend serves models of one sequence of ids")
         self.forward, self.path = forward, path
         self.name, self.length, self.size = sequences[0].name, sequences[0].max_len, sequences[0].size
