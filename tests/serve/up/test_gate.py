@@ -206,6 +206,13 @@ def test_not_ready_while_draining_but_still_serving(exported):
         assert ask(app, "GET", "/health").status_code == 200
 
 
+def test_a_server_that_is_closed_takes_no_more(exported):
+    with serving(exported) as app:
+        pass
+    answer = ask(app, "POST", "/v2/models/tower/infer", json={"inputs": tensors(rows_of(2))})
+    assert answer.status_code == 503 and "the server is stopping" in answer.json()["error"]
+
+
 def test_reload_needs_a_token_to_have_been_set(app, guarded):
     assert ask(app, "POST", "/v1/reload").status_code == 403
     assert ask(guarded, "POST", "/v1/reload", headers=AUTH).json()["swapped"] is False

@@ -10,6 +10,7 @@ import pytest
 
 from data.manifest import write_manifest
 from serve.artifact import load
+from serve.index.build import build_live
 from tests.serve.up.conftest import ask, client_of, export, rows_of, serving, tensors, wait_for
 
 AUTH = {"Authorization": "Bearer t"}
@@ -50,6 +51,29 @@ def test_a_newer_version_is_taken_up(app, folder):
     text = ask(app, "GET", "/metrics", headers=AUTH).text
     assert 'adloom_swaps_total{result="done"} 1.0' in text
     assert f'version="{second.name}"' in text and text.count("adloom_model_info{") == 1
+
+
+def test_a_newer_version_is_compiled_before_it_is_seen(app, folder):
+    export(folder, seed=2)
+    assert reload(app).json()["swapped"]
+    artifact = app.state.house.serving.artifact
+    compiled = artifact.forward._call._cache_size()
+    for rows in (1, 9, 32):
+        artifact(rows_of(rows))
+    assert artifact.forward._call._cache_size() == compiled
+
+
+def test_an_index_beside_the_model_is_handed_on_with_its_updates(folder, tmp_path):
+    with build_live(np.eye(4, dtype=np.float32), ids=list("abcd"), merge_by_itself=False) as live:
+        live.save(tmp_path / "live")
+    with serving(folder, index=tmp_path / "live", token="t") as app:
+        before = app.state.house.serving
+        export(folder, seed=2)
+        assert reload(app).json()["swapped"]
+        after = app.state.house.serving
+        assert after.artifact is not before.artifact and after.index is before.index
+        answer = ask(app, "POST", "/v1/items", json={"ids": ["e"], "vectors": [[1, 1, 1, 1]]}, headers=AUTH)
+        assert answer.json() == {"added": 1, "replaced": 0, "items": 5}, answer.text
 
 
 def test_no_request_fails_while_versions_change(app, folder):
