@@ -29,31 +29,75 @@ def full_softmax(
 ) -> Float[Array, ""]:
     """Cross-entropy over the whole catalogue, mean over positions.
 
-    With `chunk`, logits of that many positions per row exist at a time, in the backward pass too. Chunks run
-    along the positions, so that a batch sharded over devices stays so.
+    With `chunk`, logits of that many positions per row exist at a time, and each once: what the backward pass needs is
+    summed up with the loss. Chunks run along the positions, so that a batch sharded over devices stays so.
     """
+    if chunk is None or chunk >= hidden.shape[1]:
+        return mean_where(_nll(_logits(hidden, items, first=first), targets), where=where)
+    return _chunked(first, chunk, hidden, items, targets, where) / jnp.maximum(jnp.sum(where), 1)
+
+
+def _logits(hidden: Float[Array, "b t d"], items: Float[Array, "v d"], *, first: int) -> Float[Array, "b t v"]:
     bias = jnp.where(jnp.arange(items.shape[0]) < first, HIDDEN, 0.0)
+    return jnp.einsum("btd,vd->btv", hidden, items, preferred_element_type=jnp.float32) + bias[None, None]
 
-    def nll(hidden, targets):
-        logits = jnp.einsum("btd,vd->btv", hidden, items, preferred_element_type=jnp.float32) + bias[None, None]
-        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        return jax.nn.logsumexp(logits, axis=-1) - chosen
 
-    length = hidden.shape[1]
-    if chunk is None or chunk >= length:
-        return mean_where(nll(hidden, targets), where=where)
+def _nll(logits: Float[Array, "b t v"], targets: Int[Array, "b t"]) -> Float[Array, "b t"]:
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return jax.nn.logsumexp(logits, axis=-1) - chosen
 
-    @functools.partial(jax.checkpoint, prevent_cse=False)
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _chunked(first, chunk, hidden, items, targets, where):
+    """The sum over the chosen positions."""
+
     def body(total, part):
-        hidden, targets, where = (jnp.moveaxis(p, 0, 1) for p in part)
-        return total + jnp.sum(jnp.where(where, nll(hidden, targets), 0.0)), None
+        hidden, targets, where = part
+        nll = _nll(_logits(hidden, items, first=first), targets)
+        return total + jnp.sum(jnp.where(where, nll, 0.0)), None
 
-    def split(x):
-        padded = jnp.pad(x, ((0, 0), (0, -length % chunk)) + ((0, 0),) * (x.ndim - 2))
-        return jnp.moveaxis(padded, 1, 0).reshape(-1, chunk, x.shape[0], *x.shape[2:])
+    parts = tuple(_split(x, chunk=chunk) for x in (hidden, targets, where))
+    return jax.lax.scan(body, jnp.zeros(()), parts)[0]
 
-    total, _ = jax.lax.scan(body, jnp.zeros(()), (split(hidden), split(targets), split(where)))
-    return total / jnp.maximum(jnp.sum(where), 1)
+
+def _chunked_with_gradients(first, chunk, hidden, items, targets, where):
+    """The gradient of a position's loss by its logits is softmax - onehot: nothing needs the logits a second time."""
+    rows = jnp.arange(items.shape[0])[None, None]
+
+    def body(carry, part):
+        total, of_items = carry
+        hidden, targets, where = part
+        logits = _logits(hidden, items, first=first)
+        most = jnp.max(logits, axis=-1, keepdims=True)
+        powers = jnp.exp(logits - most)
+        mass = jnp.sum(powers, axis=-1, keepdims=True)
+        nll = (jnp.log(mass) + most)[..., 0] - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        weight = where[..., None].astype(powers.dtype)
+        by_logits = powers * (weight / mass) - jnp.where(rows == targets[..., None], weight, 0.0)
+        by_logits = by_logits.astype(hidden.dtype)
+        of_hidden = jnp.einsum("btv,vd->btd", by_logits, items)
+        of_items += jnp.einsum("btv,btd->vd", by_logits, hidden, preferred_element_type=jnp.float32)
+        return (total + jnp.sum(jnp.where(where, nll, 0.0)), of_items), of_hidden
+
+    parts = tuple(_split(x, chunk=chunk) for x in (hidden, targets, where))
+    begin = jnp.zeros(()), jnp.zeros(items.shape, jnp.float32)
+    (total, of_items), of_hidden = jax.lax.scan(body, begin, parts)
+    joined = jnp.moveaxis(of_hidden, 0, 1).reshape(hidden.shape[0], -1, hidden.shape[2])[:, : hidden.shape[1]]
+    return total, (joined, of_items.astype(items.dtype))
+
+
+def _chunked_backward(first, chunk, gradients, cotangent):
+    of_hidden, of_items = (g * cotangent.astype(g.dtype) for g in gradients)
+    return of_hidden, of_items, None, None
+
+
+_chunked.defvjp(_chunked_with_gradients, _chunked_backward)
+
+
+def _split(x: Array, *, chunk: int) -> Array:
+    """Chunks of the positions first; the last is filled with zeros, which `where` leaves out."""
+    padded = jnp.pad(x, ((0, 0), (0, -x.shape[1] % chunk)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(padded.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
 
 def sampled_bce(
