@@ -83,5 +83,6 @@ def history_of_ids(features: Features, name: str, *, model: str) -> FeatureSpec:
     """The feature that a next-item model reads, refused where it is not a sequence of ids."""
     history = features[name]
     if history.kind != "sequence" or not history.size:
-        raise ValueError(f"{model} reads a sequence of ids, but {name!r} is {history.kind}")
+        kind = "one of numbers" if history.kind == "sequence" else history.kind
+        raise ValueError(f"{model} reads a sequence of ids, but {name!r} is {kind}")
     return history

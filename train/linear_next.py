@@ -41,7 +41,7 @@ class LinearNext:
         events = np.arange(len(items))
         parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for apart in range(self.newest) if back else range(1, self.ahead + 1):
-            early, late = slice(None, len(items) - apart), slice(apart, None)
+            early, late = slice(None, max(len(items) - apart, 0)), slice(apart, None)
             same = users[early] == users[late]
             at, of = (late, early) if back else (early, late)
             weight = self.decay**apart if back else self.fade ** (apart - 1)

@@ -223,18 +223,19 @@ def deadly(cluster, tmp_path):
     assert not (tmp_path / "life").exists(), "nobody was killed"
 
 
-def test_csv_is_converted_as_by_one_process_though_a_worker_dies(deadly, tmp_path):
+def test_csv_is_converted_as_by_one_process_though_a_worker_dies(deadly, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the workers' processes began in another folder
     lines = ["id,price,title", *(f"{i},{i}.5,shoe {i}" for i in range(900))]
     lines[400], lines[700] = "399,1.5", "20,1.5,again"
-    (tmp_path / "a.csv").write_text("\n".join(lines))
+    Path("a.csv").write_text("\n".join(lines))
     how = {"key": "id", "span": 4000}
     rejects = [
-        convert(tmp_path / "a.csv", target=tmp_path / f"{name}.parquet", cluster=engine, **how)
+        convert(Path("a.csv"), target=Path(f"{name}.parquet"), cluster=engine, **how)
         for name, engine in (("here", None), ("there", deadly(2)))
     ]
-    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+    assert Path("there.parquet").read_bytes() == Path("here.parquet").read_bytes()
     assert list(rejects[1].lines()) == list(rejects[0].lines()) and rejects[1].count == 2
-    assert not (tmp_path / "there.parquet.parts").exists()
+    assert not Path("there.parquet.parts").exists()
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from data.transforms.history import NextTargets
 from modules.sequential.mixture import Relation
 from modules.sequential.sasrec import SASRec
 from serve.__main__ import main
-from serve.histories import histories_of
+from serve.histories import Histories, histories_of
 from serve.recommend import Ranker, best_listed, best_scored
 from serve.trained import Trained
 from train.evaluators import RankItems
@@ -178,6 +178,11 @@ def test_of_equal_scores_the_order_decides_and_no_reserved_id_is_listed():
     scores = np.array([[9.0, 9.0, 1.0, 1.0, 2.0, 1.0]])
     found = best_scored(scores, [np.array([4])], order=np.array([5, 3, 2, 4, 0, 1]), k=3)
     assert found.tolist() == [[5, 3, 2]]
+
+
+def test_of_equally_popular_items_the_one_met_earlier_comes_first():
+    histories = Histories(np.array([7, 8]), items=np.array([5, 3, 3, 5, 4]), ends=np.array([0, 3, 5]), shift=1)
+    assert histories.order(7).tolist()[:3] == [5, 3, 4]
 
 
 def test_all_that_is_left_may_be_asked_for_and_no_more(run, tmp_path, capsys):

@@ -38,9 +38,9 @@ def test_related_adds_up_the_lists_of_the_newest_items(related):
     np.testing.assert_allclose(related(HISTORY, length=BATCH["history/length"], decay=0.5), expected, rtol=1e-6)
 
 
-def called(model, rngs=None):
+def called(model, *, training=False):
     graph, state = nnx.split(model)
-    return jax.jit(lambda batch: nnx.merge(graph, state)(batch, rngs=rngs))(BATCH)
+    return jax.jit(lambda batch: nnx.merge(graph, state)(batch, rngs=nnx.Rngs(0) if training else None))(BATCH)
 
 
 def mixture():
@@ -91,7 +91,7 @@ def test_what_is_fitted_starts_where_each_relation_says():
 
 def test_parts_are_as_they_serve_while_the_mixture_is_fitted():
     model = mixture()
-    np.testing.assert_array_equal(called(model, rngs=nnx.Rngs(0))["scores"], called(model)["scores"])
+    np.testing.assert_array_equal(called(model, training=True)["scores"], called(model)["scores"])
 
 
 def test_ids_that_are_no_items_come_last_though_a_relation_knows_nothing():

@@ -64,6 +64,14 @@ def test_one_query_and_many_are_answered_alike(index, vectors, monkeypatch):
     np.testing.assert_allclose(scores, np.einsum("qkd,qd->qk", vectors[rows], vectors[:20]), rtol=1e-4)
 
 
+def test_one_query_goes_as_deep_unchecked_as_checked(index, vectors):
+    for k in (10, 40, 40):
+        rows, scores = index.engine.single(vectors[0], k=k)
+        checked, theirs = index.engine.nearest(vectors[:1], k=k)
+        np.testing.assert_array_equal(rows, checked[0])
+        np.testing.assert_array_equal(scores, theirs[0])
+
+
 def test_more_than_the_index_holds(index, vectors):
     for count in (1, 2):
         ids, scores = index.search(vectors[:count], k=ROWS + 5)
