@@ -39,6 +39,17 @@ def test_chunked_softmax_is_exact_in_value_and_gradient(arrays, chunk):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, parts)
 
 
+def test_chunked_softmax_of_scores_whose_powers_overflow_is_exact(arrays):
+    hidden, items, targets, where = arrays
+
+    def run(hidden, items, chunk=None):
+        return full_softmax(100 * hidden, items, targets, where=where, first=2, chunk=chunk)
+
+    whole, parts = (jax.value_and_grad(run, argnums=(0, 1))(hidden, items, chunk) for chunk in (None, 3))
+    assert np.isfinite(whole[0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), whole, parts)
+
+
 def test_chunked_softmax_holds_no_logits_of_all_positions(arrays):
     hidden, items, targets, where = arrays
     grad = jax.grad(lambda h: full_softmax(h, items, targets, where=where, chunk=1))
