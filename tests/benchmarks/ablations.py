@@ -60,8 +60,9 @@ def table(results: dict[str, dict]) -> str:
     lines = ["| system | claim | figure | with | without | gain ± sd | holds on |", "|---|---|---|---|---|---|---|"]
     for name, r in results.items():
         with_, without = statistics.mean(r["figures"]), statistics.mean(r["figures_without"])
+        claim = r["claim"] + (f", within {r['within']:g}" if r.get("within") else "")
         lines.append(
-            f"| {name} | {r['claim']} | {r['metric']} | {with_:.4f} | {without:.4f} (`{r['without']}`) "
+            f"| {name} | {claim} | {r['metric']} | {with_:.4f} | {without:.4f} (`{r['without']}`) "
             f"| {r['gain']:+.4f} ± {r['spread']:.4f} | {r['holds_on']} of {len(r['seeds'])} |"
         )
     return "\n".join(lines)

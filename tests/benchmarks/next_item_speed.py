@@ -36,7 +36,7 @@ def ours(*, steps: int) -> dict:
 
     config = Experiment(
         model=SASRec(dim=DIM, heads=HEADS, depth=DEPTH, dropout=DROPOUT),
-        task=NextItem(objective="softmax", chunk=5),
+        task=NextItem(objective="softmax", chunk=2),
         source=SequenceFile(path="$ADLOOM_DATA/seq/ml-1m-sas", max_len=LENGTH),
         loader=Loader(
             batch_size=BATCH,
