@@ -10,6 +10,8 @@ import numpy as np
 
 from data.errors import UserError
 from data.features import FIRST
+from data.packing import Packed, Windows
+from data.prefixes import Prefixes
 from data.sequence_file import SequenceFile, read_lines
 from data.sources import SourceConfig
 from data.splits import Split, column
@@ -66,12 +68,19 @@ def of_folder(path: Path) -> Histories:
 
 def histories_of(trained: "Trained") -> Histories:
     """Of the run's own data, whole."""
-    source = trained.experiment.source
-    while isinstance(source, Split):  # a run that was fitted on some of the users serves all of them
-        source = source.source
+    source = _row_a_user(trained.experiment.source)
+    if not isinstance(source, SequenceFile):
+        source = _row_a_user(_latest(trained, source))
     if isinstance(source, SequenceFile):
         return _of_file(source.path, max_rejects=source.max_rejects)
-    return _of_rows(_latest(trained, source))
+    return _of_rows(source)
+
+
+def _row_a_user(source: SourceConfig) -> SourceConfig:
+    """A run that was fitted on some of the users, or on pieces of their histories, serves all of them, whole."""
+    while isinstance(source, Split | Prefixes | Windows | Packed):
+        source = source.of if isinstance(source, Prefixes) else source.source
+    return source
 
 
 def _of_file(path: str, *, max_rejects: float) -> Histories:
@@ -94,10 +103,14 @@ def _of_rows(config: SourceConfig) -> Histories:
             f"{type(config).__name__} has {', '.join(declared)}: recommending reads one sequence of ids a user; "
             "name a sequence folder with --data"
         )
+    users = column(source, "user")
+    if len(np.unique(users)) < len(users):
+        raise UserError(
+            f"{type(config).__name__} has several rows of one user: recommending reads one a user; "
+            "name a sequence folder with --data"
+        )
     items, count = sequences_of(config, history=sequences[0])
-    return Histories(
-        users=column(source, "user"), items=items, ends=np.concatenate([[0], np.cumsum(count)]), shift=FIRST
-    )
+    return Histories(users=users, items=items, ends=np.concatenate([[0], np.cumsum(count)]), shift=FIRST)
 
 
 def chosen(path: Path | None, *, histories: Histories) -> np.ndarray:

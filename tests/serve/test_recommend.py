@@ -10,17 +10,20 @@ import pytest
 
 from configs.sequences import mixture
 from data.errors import UserError
-from data.features import Categorical, Features, Sequence
+from data.features import Categorical, Features, Group, Sequence
 from data.mall.config import Mall
 from data.mall.sources import MallSequences
+from data.packing import Packed, Windows
 from data.pipeline import Loader
+from data.prefixes import Prefixes
 from data.sequence_file import SequenceFile
 from data.sources import InMemory, SourceConfig
+from data.splits import ByUser
 from data.transforms.history import NextTargets
 from modules.sequential.mixture import Relation
 from modules.sequential.sasrec import SASRec
 from serve.__main__ import main
-from serve.histories import Histories, histories_of
+from serve.histories import Histories, histories_of, of_folder
 from serve.recommend import Ranker, best_listed, best_scored
 from serve.trained import Trained
 from train.evaluators import RankItems
@@ -230,16 +233,47 @@ def test_models_that_rank_otherwise_are_told(features, more, outputs, message):
 
 
 @chz.chz
-class Nobody(SourceConfig):
+class Few(SourceConfig):
+    users: tuple[int, ...] = ()
+
     def make(self):
-        columns = {"history": np.full((4, 3), 2), "history/length": np.full(4, 3)}
-        return InMemory(columns, features=Features(all=(HISTORY,)))
+        history = {"history": np.full((4, 3), 2), "history/length": np.full(4, 3)}
+        if not self.users:
+            return InMemory(history, features=Features(all=(HISTORY,)))
+        return InMemory({**history, "user": np.array(self.users)}, features=Features(all=(HISTORY, Group(name="user"))))
 
 
-def test_rows_that_say_not_whose_they_are_are_no_histories():
-    trained = SimpleNamespace(experiment=SimpleNamespace(source=Nobody(), evals={}))
-    with pytest.raises(UserError, match=r"Nobody has history: recommending reads one sequence of ids a user; .*--data"):
-        histories_of(trained)
+def trained_on(source, **evals):
+    return SimpleNamespace(experiment=SimpleNamespace(source=source, evals=evals), named_source=evals.get)
+
+
+def test_rows_that_are_not_one_a_user_are_no_histories():
+    with pytest.raises(UserError, match=r"Few has history: recommending reads one sequence of ids a user; .*--data"):
+        histories_of(trained_on(Few()))
+    with pytest.raises(UserError, match=r"Few has several rows of one user: recommending reads one a user; .*--data"):
+        histories_of(trained_on(Few(users=(1, 2, 2, 3))))
+    assert histories_of(trained_on(Few(users=(4, 2, 1, 3)))).users.tolist() == [4, 2, 1, 3]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        lambda file: Prefixes(of=file),
+        lambda file: Windows(source=file, length=3, stride=1),
+        lambda file: Packed(source=file, length=9),
+        lambda file: ByUser(source=Prefixes(of=file), user="user", part="valid"),
+    ],
+)
+def test_a_run_on_pieces_of_a_file_recommends_after_all_of_it_in_its_ids(run, pieces):
+    path = str(run[0] / "data")
+    source, valid = pieces(SequenceFile(path=path)), SequenceFile(path=path, split="valid")
+    whole = of_folder(Path(path))
+    runs = [trained_on(source), trained_on(source, valid=valid)]
+    for run_of in (*runs, *(trained_on(Few(), valid=judged) for judged in (valid, source))):
+        found = histories_of(run_of)
+        assert found.shift == whole.shift
+        for name in ("users", "items", "ends"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
 
 
 @pytest.mark.parametrize(
