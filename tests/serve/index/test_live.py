@@ -11,6 +11,7 @@ from serve.index import live as module
 from serve.index.apart import make_apart
 from serve.index.attributes import Attributes
 from serve.index.build import build_live
+from serve.index.exact import Exact
 from serve.index.live import Deleted, LiveIndex, Upserted
 from serve.index.open import open_index
 from serve.index.plan import Made, Plan
@@ -150,6 +151,13 @@ def test_a_large_merge_is_made_by_another_process_and_written_without_this_one(t
         assert len(again) == 5_900
         np.testing.assert_array_equal(again.search(new[:50], k=5)[0], index.search(new[:50], k=5)[0])
     assert (first / "scann" / "dataset.npy").stat().st_nlink == 2  # of the version that the merge left
+
+
+def test_what_another_process_finds_is_best_compared_exactly_is_so_here(tmp_path, rng):
+    vectors = rng.normal(size=(50, 4)).astype(np.float32)
+    made = make_apart(Plan(engine="scann"), vectors, work=tmp_path)
+    assert isinstance(made.engine, Exact) and made.engine.vectors is vectors
+    assert made.about["engine"] == "exact" and "50 vectors: fewer than" in made.about["why"]
 
 
 def test_a_process_that_cannot_build_is_told(tmp_path):
