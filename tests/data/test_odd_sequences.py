@@ -1,15 +1,19 @@
 """What sequence files may hold that models do not expect, and what is made of it."""
 
+import chz
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from data.building.interactions import Log
 from data.errors import TooManyRejects
+from data.features import Categorical, Features, Label, Sequence
 from data.pipeline import Loader
 from data.sequence_file import SequenceFile
+from data.sources import InMemory, SourceConfig
 from data.transforms.history import NextTargets
 from data.transforms.target_counts import TargetCounts
+from data.whole_histories import sequences_of
 from train.floors import Floors, RankFloors
 from train.metrics.ranking import HitRate
 
@@ -93,6 +97,30 @@ def test_how_often_training_saw_the_target(write):
     batch = next(iter(Loader(batch_size=4, transforms=transforms).once(valid.make())))
     assert batch["target"].tolist() == [5, 2, 7, 3]
     assert batch["target_count"].tolist() == [0, 4, 0, 5]
+
+
+@chz.chz
+class Bought(SourceConfig):
+    second: int = 4
+
+    def make(self):
+        columns = {
+            "history": np.array([[2, 3], [3, 0]]),
+            "history/length": np.array([2, 1]),
+            "bought": np.array([3, self.second]),
+        }
+        history = Sequence(name="history", of=Categorical(name="item", rows=6), length=2)
+        return InMemory(columns, features=Features(all=(history, Label(name="bought", type="class"))))
+
+
+def test_targets_of_training_count_too_whatever_their_name():
+    counts = TargetCounts(seen=Bought(), target="bought").bind(Bought().make())
+    assert counts({"bought": np.array([3, 4, 2, 5])}, rng=None)["target_count"].tolist() == [3, 1, 1, 0]
+
+
+def test_a_row_without_a_target_ends_with_its_history():
+    items, lengths = sequences_of(Bought(second=0), target="bought")
+    assert items.tolist() == [2, 3, 3, 3] and lengths.tolist() == [3, 1]
 
 
 def test_windows_wider_than_a_history_count_what_there_is():
