@@ -1,4 +1,4 @@
-"""SASRec on MovieLens-1M (5-core, last 100 ratings): the next film, by sampled softmax.
+"""SASRec on MovieLens-1M (5-core, last 100 ratings): the next film, by the softmax over all films.
 
 ADLOOM_DATA=... python -m train configs/sasrec_ml1m.py --workdir runs/sasrec_ml1m
 

@@ -79,21 +79,21 @@ def amazon_relations() -> Mapping[str, Relation]:
 
 
 def movies(*, seed: int = 0) -> Experiment:
-    """SASRec over the newest 100 ratings, and 1,024 negatives that a batch shares."""
+    """SASRec over the newest 100 ratings, by the softmax over all films."""
     path, length = folder("ml-1m-sas"), 100
     return Experiment(
         model=SASRec(heads=2, dropout=0.2),
-        task=NextItem(objective="sampled_softmax", pooled=True),
+        task=NextItem(objective="softmax", chunk=2),
         source=SequenceFile(path=path, max_len=length),
         loader=Loader(
-            batch_size=64,
-            transforms=(NextTargets(target="target"), UniformNegatives(count=16, shared=True)),
+            batch_size=128,
+            transforms=(NextTargets(target="target"),),
             buckets=Buckets(widths=(25, 50, 75)),
             seed=seed,
         ),
-        optimizer=Optimizer(lr=2e-3, lr_schedule="cosine", warmup_steps=100, final_scale=0.05),
-        evals=ranking(path, max_len=length, every=380, words=False),
-        steps=1520,
+        optimizer=Optimizer(lr=3e-3, b2=0.98, lr_schedule="cosine", warmup_steps=100, final_scale=0.05),
+        evals=ranking(path, max_len=length, every=500, words=False),
+        steps=2000,
         seed=seed,
     )
 
