@@ -35,9 +35,7 @@ def get_config() -> Experiment:
 
     def ranking(split: Split) -> RankItems:
         source = MallSequences(mall=mall, split=split, max_len=length)
-        return RankItems(
-            source=source, history="history", metrics=(HitRate(ks=(5, 20)), NDCG(ks=(20,))), slices=SLICES
-        )
+        return RankItems(source=source, history="history", metrics=(HitRate(ks=(5, 20)), NDCG(ks=(20,))), slices=SLICES)
 
     return Experiment(
         model=SASRec(),

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import chz
 import numpy as np
 
+from data.whole_histories import popular_first
+
 
 @chz.chz
 class CoViews:
@@ -27,7 +29,7 @@ class Scored(NamedTuple):
 def co_views(*, user: np.ndarray, item: np.ndarray, click: np.ndarray, rule: CoViews) -> Scored:
     """score(A -> B) = Σ_u 1 / N_u over the users u who saw A and then clicked B, with N_u the items that u clicked.
 
-    Rows are actions by user and time; a user counts once for a pair.
+    Rows are actions by user and time; a user counts once for a pair. Of equal scores the more popular item comes first.
     """
     clicked = np.unique(np.stack([user[click], item[click]]), axis=1)
     people, count = np.unique(clicked[0], return_counts=True)
@@ -44,7 +46,8 @@ def co_views(*, user: np.ndarray, item: np.ndarray, click: np.ndarray, rule: CoV
     score = np.bincount(place.reshape(-1), weights=weight, minlength=pairs.shape[1])
     keep = (score >= rule.least) & (score <= rule.most)
     first, second, score = pairs[0][keep], pairs[1][keep], score[keep]
-    order = np.lexsort((second, -score, first))
+    place = np.argsort(popular_first(item, size=int(item.max()) + 1))
+    order = np.lexsort((place[second], -score, first))
     first, second, score = first[order], second[order], score[order]
     rank = np.arange(len(first)) - np.searchsorted(first, first)
     best = rank < rule.partners

@@ -25,3 +25,15 @@ def sequences_of(config: SourceConfig, *, history: str = "history", target: str 
     both[np.arange(len(past)), length] = label
     lengths = length + (label >= FIRST)
     return both[np.arange(both.shape[1]) < lengths[:, None]], lengths
+
+
+def popular_first(items: np.ndarray, *, size: int) -> np.ndarray:
+    """All ids below `size`, popular ones first, and of equals the one met earlier in `items`: no use of an id's number.
+
+    Ids that the data lack come last. Where ties must be broken they are broken by this.
+    """
+    count = np.bincount(items, minlength=size)[:size]
+    met = np.full(size, len(items))
+    ids, place = np.unique(items, return_index=True)
+    met[ids] = place
+    return np.lexsort((met, -count))

@@ -15,7 +15,7 @@ from data.prefixes import Prefixes
 from data.sequence_file import SequenceFile, read_lines
 from data.sources import SourceConfig
 from data.splits import Split, column
-from data.whole_histories import sequences_of
+from data.whole_histories import popular_first, sequences_of
 
 if TYPE_CHECKING:  # an artefact is served without modules/
     from serve.trained import Trained
@@ -41,15 +41,8 @@ class Histories:
         return {user: row for row, user in enumerate(self.users.tolist())}
 
     def order(self, size: int) -> np.ndarray:
-        """All ids, popular ones first, and of equals the one met earlier in the data: no use of an id's number.
-
-        Ids that the data lack come last.
-        """
-        count = np.bincount(self.items, minlength=size)[:size]
-        met = np.full(size, len(self.items))
-        ids, place = np.unique(self.items, return_index=True)
-        met[ids] = place
-        return np.lexsort((met, -count))
+        """All ids, as ties are broken."""
+        return popular_first(self.items, size=size)
 
     def newest(self, rows: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray]:
         """The last `length` events of each row, padded at the end, and how many they are."""

@@ -17,7 +17,7 @@ from data.item_texts import read_texts, tfidf, vectors
 from data.paths import expand
 from data.sequence_file import SequenceFile
 from data.sources import SourceConfig
-from data.whole_histories import sequences_of
+from data.whole_histories import popular_first, sequences_of
 from train.floors import Floors
 from train.init_from import STATS, LoadReport, Start, placed
 from train.linear_next import LinearNext
@@ -99,12 +99,12 @@ class RelatedItems(_Fills):
         if not lists:
             raise UserError("init_from related items: the model has no lists of them; use Mixture with relations")
         items, lengths = sequences_of(self.source)
+        users = np.repeat(np.arange(len(lengths)), lengths)
         values: dict[str, np.ndarray] = {}
         for name, relation in lists.items():
             rows, listed = shapes[name]
-            users = np.repeat(np.arange(len(lengths)), lengths)
             block = self._matrix(relation, items=items, users=users, rows=rows)
-            ids, weights = strongest(block, rows=rows, count=listed)
+            ids, weights = strongest(block, count=listed, order=popular_first(items, size=rows))
             values |= {name: ids, name.removesuffix("items") + "weights": weights}
         return values
 
@@ -124,8 +124,12 @@ class RelatedItems(_Fills):
         raise UserError(f"no relation {name!r}; there are transitions, words, phrases and linear")
 
 
-def strongest(block: Block, *, rows: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and values [rows, count] of the highest positive entries of each row but its own; 0 past the end."""
+def strongest(block: Block, *, count: int, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and values [rows, count] of the highest positive entries of each row but its own; 0 past the end.
+
+    `order` names all rows; of entries that tie where the list ends those stay that come first in it.
+    """
+    rows = len(order)
     if count >= rows:
         raise UserError(f"lists of {count} are longer than the catalogue of {rows - FIRST} items; lower `listed`")
     ids = np.zeros((rows, count), np.int32)
@@ -135,7 +139,11 @@ def strongest(block: Block, *, rows: int, count: int) -> tuple[np.ndarray, np.nd
         values = np.array(block(part))
         values[np.arange(len(values)), np.arange(part.start, part.stop)] = 0
         values[:, :FIRST] = 0
-        best = np.argpartition(-values, count - 1, axis=1)[:, :count]
-        found = np.maximum(np.take_along_axis(values, best, axis=1), 0)
-        weights[part], ids[part] = found, np.where(found > 0, best, 0)
+        values = values[:, order]
+        last = np.partition(values, rows - count, axis=1)[:, rows - count, None]
+        above, ties = values > last, values == last
+        room = count - above.sum(axis=1, keepdims=True)
+        kept = np.nonzero(above | (ties & (np.cumsum(ties, axis=1) <= room)))[1].reshape(len(values), count)
+        found = np.maximum(np.take_along_axis(values, kept, axis=1), 0)
+        weights[part], ids[part] = found, np.where(found > 0, order[kept], 0)
     return ids, weights

@@ -39,12 +39,26 @@ def test_lists_are_the_strongest_relations_but_an_item_s_own(rng, monkeypatch):
     monkeypatch.setattr("train.item_knowledge.BLOCK", 4)
     values = rng.normal(size=(11, 11)) - 0.8  # not all rows have as many that are positive
     before = values.copy()
-    ids, weights = strongest(lambda part: values[part], rows=11, count=4)
+    ids, weights = strongest(lambda part: values[part], count=4, order=rng.permutation(11))
     np.testing.assert_array_equal(values, before)
     for row, expected in enumerate(by_hand(values, count=4)):
         listed = weights[row] > 0
         assert dict(zip(ids[row, listed], weights[row, listed], strict=True)) == pytest.approx(expected)
         assert not ids[row, ~listed].any() and not weights[row, ~listed].any()
+
+
+def test_of_what_ties_at_the_end_of_a_list_the_popular_stay_whatever_their_number(rng):
+    values = rng.integers(0, 3, (11, 11)).astype(np.float32)
+    order = np.arange(11)[::-1]  # 10 is the most popular
+    ids, weights = strongest(lambda part: values[part], count=3, order=order)
+    for row, line in enumerate(values):
+        there = sorted((-line[j], -j) for j in range(2, 11) if j != row and line[j] > 0)[:3]
+        assert sorted(ids[row][weights[row] > 0].tolist()) == sorted(-j for _, j in there)
+    other = np.concatenate([[0, 1], 2 + rng.permutation(9)])  # old id -> new id
+    renumbered = np.empty_like(values)
+    renumbered[np.ix_(other, other)] = values
+    again, _ = strongest(lambda part: renumbered[part], count=3, order=other[order])
+    np.testing.assert_array_equal(np.sort(again[other], axis=1), np.sort(np.where(ids > 0, other[ids], 0), axis=1))
 
 
 @pytest.mark.parametrize("name", ["transitions", "words", "phrases", "linear"])

@@ -104,6 +104,15 @@ def test_pairs_are_scored_by_who_clicked_little():
     assert list(zip(best.first.tolist(), best.second.tolist(), strict=True)) == [(5, 6), (6, 7)]
 
 
+@pytest.mark.parametrize("popular", [6, 7])
+def test_of_equal_partners_the_popular_one_stays_whatever_its_number(popular):
+    user = np.array([1, 1, 2, 2, 3])
+    item = np.array([5, 6, 5, 7, popular])
+    click = np.array([0, 1, 0, 1, 0], bool)
+    best = co_views(user=user, item=item, click=click, rule=CoViews(least=0.0, partners=1))
+    assert (best.first.tolist(), best.second.tolist()) == ([5], [popular])
+
+
 def test_evaluation_has_pairs_that_training_had_not_and_notes_have_canonical_hashtags():
     mall = Mall(size="tiny")
     train, test = (MallNotePairs(mall=mall, split=s).make().columns for s in ("train", "test"))
