@@ -5,6 +5,8 @@ from typing import NamedTuple
 import chz
 import numpy as np
 
+from data.whole_histories import popular_first
+
 
 @chz.chz
 class ClickRule:
@@ -52,7 +54,8 @@ def clicked_pairs(
     pairs, users = np.unique(rows[:, :2], axis=0, return_counts=True)
     often = users >= rule.users
     pairs, users = pairs[often], users[often]
-    order = np.lexsort((pairs[:, 1], -users, pairs[:, 0]))
+    place = np.argsort(popular_first(offer, size=int(offer.max(initial=0)) + 1))
+    order = np.lexsort((place[pairs[:, 1]], -users, pairs[:, 0]))
     pairs, users = pairs[order], users[order]
     place = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
     first = place < rule.offers

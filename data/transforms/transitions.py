@@ -9,6 +9,7 @@ from data.sources import Rows, Source
 from data.splits import column
 from data.transforms.base import Bound, Transform
 from data.transforms.history import Ids, sequence_of_ids
+from data.whole_histories import popular_first
 
 PLACE, NEXT, STRENGTH = "transitions/place", "transitions/next", "transitions/strength"
 
@@ -69,12 +70,13 @@ class _Transitions:
 
 
 def successors(pairs: np.ndarray, *, rows: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each item of the table its `most` frequent successors, the lower id among equals, and their counts as shares
-    of the largest. `pairs` is [2, n]: an item and the next."""
+    """Of each item of the table its `most` frequent successors, the more popular among equals, and their counts as
+    shares of the largest. `pairs` is [2, n]: an item and the next."""
     known = pairs[:, (pairs >= FIRST).all(axis=0)].astype(np.int64)
     code, count = np.unique(known[0] * rows + known[1], return_counts=True)
     item, following = code // rows, code % rows
-    order = np.lexsort((following, -count, item))
+    place = np.argsort(popular_first(known[1], size=rows))
+    order = np.lexsort((place[following], -count, item))
     item, following, count = item[order], following[order], count[order]
     rank = np.arange(len(item)) - np.searchsorted(item, item)
     first = np.zeros(rows)

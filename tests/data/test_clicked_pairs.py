@@ -33,10 +33,14 @@ def by_loops(log, rule):
     for t, o, u, r in zip(log["trigger"], log["offer"], log["user"], log["relevance"], strict=True):
         if t != o and r >= rule.relevance and (not rule.category or log["category"][t] == log["category"][o]):
             users[t, o].add(u)
-    found = []
+    found, clicks = [], log["offer"].tolist()
     for t in range(8):
-        offers = [(-len(users[t, o]), o) for o in range(8) if len(users[t, o]) >= rule.users]
-        found += [(t, o, -n) for n, o in sorted(offers)[: rule.offers]]
+        offers = [
+            (-len(users[t, o]), -clicks.count(o), clicks.index(o), o)
+            for o in range(8)
+            if len(users[t, o]) >= rule.users
+        ]
+        found += [(t, o, -n) for n, _, _, o in sorted(offers)[: rule.offers]]
     return found
 
 
