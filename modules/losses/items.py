@@ -48,7 +48,14 @@ def _nll(logits: Float[Array, "b t v"], targets: Int[Array, "b t"]) -> Float[Arr
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _chunked(first, chunk, hidden, items, targets, where):
+def _chunked(
+    first: int,
+    chunk: int,
+    hidden: Float[Array, "b t d"],
+    items: Float[Array, "v d"],
+    targets: Int[Array, "b t"],
+    where: Bool[Array, "b t"],
+) -> Float[Array, ""]:
     """The sum over the chosen positions."""
 
     def body(total, part):
@@ -60,7 +67,17 @@ def _chunked(first, chunk, hidden, items, targets, where):
     return jax.lax.scan(body, jnp.zeros(()), parts)[0]
 
 
-def _chunked_with_gradients(first, chunk, hidden, items, targets, where):
+Gradients = tuple[Float[Array, "b t d"], Float[Array, "v d"]]
+
+
+def _chunked_with_gradients(
+    first: int,
+    chunk: int,
+    hidden: Float[Array, "b t d"],
+    items: Float[Array, "v d"],
+    targets: Int[Array, "b t"],
+    where: Bool[Array, "b t"],
+) -> tuple[Float[Array, ""], Gradients]:
     """The gradient of a position's loss by its logits is softmax - onehot: nothing needs the logits a second time."""
     rows = jnp.arange(items.shape[0])[None, None]
 
@@ -86,7 +103,9 @@ def _chunked_with_gradients(first, chunk, hidden, items, targets, where):
     return total, (joined, of_items.astype(items.dtype))
 
 
-def _chunked_backward(first, chunk, gradients, cotangent):
+def _chunked_backward(
+    first: int, chunk: int, gradients: Gradients, cotangent: Float[Array, ""]
+) -> tuple[Array, Array, None, None]:
     of_hidden, of_items = (g * cotangent.astype(g.dtype) for g in gradients)
     return of_hidden, of_items, None, None
 

@@ -58,6 +58,23 @@ def test_chunked_softmax_holds_no_logits_of_all_positions(arrays):
     assert f"{B},{T},{V}]" not in text
 
 
+def test_chunked_softmax_of_a_batch_on_four_devices_stays_there(rng):
+    mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4], axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.NamedSharding(mesh, jax.P("data"))
+    hidden, items = rng.normal(size=(8, T, D)).astype(np.float32), rng.normal(size=(V, D)).astype(np.float32)
+    targets, where = rng.integers(2, V, (8, T)).astype(np.int32), rng.random((8, T)) < 0.6
+
+    def run(hidden, items, targets, where):
+        return full_softmax(hidden, items, targets, where=where, first=2, chunk=3)
+
+    graded = jax.jit(jax.value_and_grad(run, argnums=(0, 1)))
+    on_one = graded(hidden, items, targets, where)
+    spread = [jax.device_put(x, rows) for x in (hidden, targets, where)]
+    on_four = graded(spread[0], jax.device_put(items, jax.NamedSharding(mesh, jax.P())), *spread[1:])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), on_one, on_four)
+    assert on_four[1][0].sharding.is_equivalent_to(rows, 3)
+
+
 def test_sampled_losses_equal_numpy_and_skip_hits(rng):
     positive, negative = rng.normal(size=(B, T)), rng.normal(size=(B, T, N))
     where, hits = rng.random((B, T)) < 0.7, rng.random((B, T, N)) < 0.3
