@@ -101,5 +101,5 @@ def test_the_plain_head_scores_by_the_state_itself():
 
 def test_it_refuses_what_is_no_sequence_of_ids():
     features = Features(all=(Sequence(name="history", of=Numeric(name="price"), length=T),))
-    with pytest.raises(ValueError, match="'history' is sequence"):
+    with pytest.raises(ValueError, match="'history' is one of numbers"):
         BERT4Rec().make(features, rngs=nnx.Rngs(0))

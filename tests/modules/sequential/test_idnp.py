@@ -175,7 +175,7 @@ def test_what_it_refuses(batch):
     with pytest.raises(ValueError, match="a window has two items"):
         IDNP(window=1)
     features = Features(all=(Sequence(name="history", of=Numeric(name="price"), length=T),))
-    with pytest.raises(ValueError, match="'history' is sequence"):
+    with pytest.raises(ValueError, match="'history' is one of numbers"):
         IDNP().make(features, rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match="RandomPrefix"):
         InterestDynamics().loss({}, {})

@@ -114,5 +114,5 @@ def test_what_it_refuses():
     with pytest.raises(ValueError, match="at least one item"):
         MQSATED(newest=0)
     features = Features(all=(Sequence(name="history", of=Numeric(name="price"), length=T),))
-    with pytest.raises(ValueError, match="'history' is sequence"):
+    with pytest.raises(ValueError, match="'history' is one of numbers"):
         MQSATED().make(features, rngs=nnx.Rngs(0))

@@ -99,7 +99,7 @@ def test_dropout_needs_rngs_and_both_norms_learn(rng, norm):
 
 def test_it_refuses_what_is_no_sequence_of_ids():
     features = Features(all=(Sequence(name="history", of=Numeric(name="price"), length=T),))
-    with pytest.raises(ValueError, match="'history' is sequence"):
+    with pytest.raises(ValueError, match="'history' is one of numbers"):
         SASRec().make(features, rngs=nnx.Rngs(0))
     with pytest.raises(KeyError, match="did you mean 'history'"):
         SASRec(history="histori").make(FEATURES, rngs=nnx.Rngs(0))
