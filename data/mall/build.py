@@ -107,3 +107,24 @@ def windows(rows: np.ndarray, *, start: np.ndarray, end: np.ndarray) -> tuple[np
     out = rows[end - count]
     out *= np.arange(length) < count[:, None]
     return out, count.astype(np.int32)
+
+
+def spans(
+    user: np.ndarray, time: np.ndarray, *, mall: Mall, split: str, by_time: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """People with a history of two and more, where it starts, and where it ends. Rows are by user and time.
+
+    In valid and test the row at its end is what is sought.
+    """
+    bounds = np.searchsorted(user, np.arange(mall.n_users + 1))
+    if by_time:
+        first, last = mall.period(split)
+        before = time < (last if split == "train" else first)
+        end = bounds[:-1] + np.bincount(user[before], minlength=mall.n_users)
+    else:
+        end = bounds[1:] - {"train": 2, "valid": 2, "test": 1}[split]
+    keep = end - bounds[:-1] >= 2
+    if split != "train" and by_time:
+        keep &= end < bounds[1:]
+        keep[keep] = time[end[keep]] < last
+    return np.flatnonzero(keep), bounds[:-1][keep], end[keep]

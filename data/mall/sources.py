@@ -20,7 +20,7 @@ from data.features import (
     Time,
     Truth,
 )
-from data.mall.build import build, pointers, shop_of, sliding, windows
+from data.mall.build import build, pointers, shop_of, sliding, spans, windows
 from data.mall.config import DAY, Mall
 from data.mall.events import Log
 from data.mall.latents import Catalogue
@@ -233,31 +233,17 @@ class MallSequences(SourceConfig):
         _, first = np.unique(actions["user"] * np.int64(self.mall.n_items) + actions["item"], return_index=True)
         first.sort()
         user, item, time = (actions[name][first] for name in ("user", "item", "time"))
-        bounds = np.searchsorted(user, np.arange(self.mall.n_users + 1))
-        end = self._ends(user, time, bounds=bounds)
-        keep = end - bounds[:-1] >= 2
-        if self.split != "train":
-            keep &= end < bounds[1:]
-            keep[keep] = time[end[keep]] < (np.inf if self.by == "last" else self.mall.period(self.split)[1])
-        start, end = bounds[:-1][keep], end[keep]
+        people, start, end = spans(user, time, mall=self.mall, split=self.split, by_time=self.by == "time")
         ids = (item + FIRST).astype(np.int32)
         history, count = windows(sliding(ids, length=self.max_len), start=start, end=end)
         inner = _id("item", self.mall.n_items, role="user")
         features = Features(all=(Sequence(name="history", role="user", of=inner, length=self.max_len),))
-        columns = {"history": history, "history/length": count, "user": np.flatnonzero(keep)}
+        columns = {"history": history, "history/length": count, "user": people}
         if self.split != "train":
             features = features.plus(Label(name="target", type="class"), Truth(name="target_age"))
             columns["target"] = ids[end]
             columns["target_age"] = (time[end] - built.shop.arrival[item[end]]) / DAY
         return InMemory(columns, features=features.plus(Group(name="user")))
-
-    def _ends(self, user: np.ndarray, time: np.ndarray, *, bounds: np.ndarray) -> np.ndarray:
-        """Where each user's history ends and, in valid and test, the item sought stands."""
-        if self.by == "last":
-            return bounds[1:] - {"train": 2, "valid": 2, "test": 1}[self.split]
-        start, end = self.mall.period(self.split)
-        before = time < (end if self.split == "train" else start)
-        return bounds[:-1] + np.bincount(user[before], minlength=self.mall.n_users)
 
 
 @chz.chz

@@ -34,7 +34,7 @@ def full_softmax(
     """
     if chunk is None or chunk >= hidden.shape[1]:
         return mean_where(_nll(_logits(hidden, items, first=first), targets), where=where)
-    return _chunked(first, chunk, hidden, items, targets, where) / jnp.maximum(jnp.sum(where), 1)
+    return _chunked(first, chunk, (hidden, items, targets, where)) / jnp.maximum(jnp.sum(where), 1)
 
 
 def _logits(hidden: Float[Array, "b t d"], items: Float[Array, "v d"], *, first: int) -> Float[Array, "b t v"]:
@@ -47,16 +47,15 @@ def _nll(logits: Float[Array, "b t v"], targets: Int[Array, "b t"]) -> Float[Arr
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
+Given = tuple[Float[Array, "b t d"], Float[Array, "v d"], Int[Array, "b t"], Bool[Array, "b t"]]
+"""hidden, items, targets and where."""
+Gradients = tuple[Float[Array, "b t d"], Float[Array, "v d"]]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _chunked(
-    first: int,
-    chunk: int,
-    hidden: Float[Array, "b t d"],
-    items: Float[Array, "v d"],
-    targets: Int[Array, "b t"],
-    where: Bool[Array, "b t"],
-) -> Float[Array, ""]:
+def _chunked(first: int, chunk: int, given: Given) -> Float[Array, ""]:
     """The sum over the chosen positions."""
+    hidden, items, targets, where = given
 
     def body(total, part):
         hidden, targets, where = part
@@ -67,18 +66,9 @@ def _chunked(
     return jax.lax.scan(body, jnp.zeros(()), parts)[0]
 
 
-Gradients = tuple[Float[Array, "b t d"], Float[Array, "v d"]]
-
-
-def _chunked_with_gradients(
-    first: int,
-    chunk: int,
-    hidden: Float[Array, "b t d"],
-    items: Float[Array, "v d"],
-    targets: Int[Array, "b t"],
-    where: Bool[Array, "b t"],
-) -> tuple[Float[Array, ""], Gradients]:
+def _chunked_with_gradients(first: int, chunk: int, given: Given) -> tuple[Float[Array, ""], Gradients]:
     """The gradient of a position's loss by its logits is softmax - onehot: nothing needs the logits a second time."""
+    hidden, items, targets, where = given
     rows = jnp.arange(items.shape[0])[None, None]
 
     def body(carry, part):
@@ -105,9 +95,9 @@ def _chunked_with_gradients(
 
 def _chunked_backward(
     first: int, chunk: int, gradients: Gradients, cotangent: Float[Array, ""]
-) -> tuple[Array, Array, None, None]:
+) -> tuple[tuple[Array, Array, None, None]]:
     of_hidden, of_items = (g * cotangent.astype(g.dtype) for g in gradients)
-    return of_hidden, of_items, None, None
+    return ((of_hidden, of_items, None, None),)
 
 
 _chunked.defvjp(_chunked_with_gradients, _chunked_backward)
