@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.encoders.text import TextEncoder, TextEncoderConfig, TextTransformer, TextTransformerEncoder
 from modules.encoders.vision import ImageEncoder, ViT
+from modules.layers.linear import Linear
 from modules.layers.mlp import MLP
 from modules.layers.one_pass import in_one_pass
 from modules.layers.similarity import Temperature, unit
@@ -67,8 +68,8 @@ class ComposedModel(Model):
         self.vision = config.vision.make(pictures[0].shape, rngs=rngs)
         length = config.length or words.max_len
         self.language = config.language.make(tokens=words.size, length=length, rngs=rngs)
-        self.image_out = nnx.Linear(self.vision.width, config.dim, use_bias=False, rngs=rngs)
-        self.text_out = nnx.Linear(self.language.width, config.dim, use_bias=False, rngs=rngs)
+        self.image_out = Linear(self.vision.width, config.dim, use_bias=False, rngs=rngs)
+        self.text_out = Linear(self.language.width, config.dim, use_bias=False, rngs=rngs)
         self.fusion: Fuse | Inversion
         if config.fusion == "inversion":
             if length <= words.max_len:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.encoders.frames import Frames
 from modules.encoders.text import TextEncoderConfig, TextTransformer
+from modules.layers.linear import Linear
 from modules.layers.similarity import unit
 from modules.layers.tokens import TokenEmbedding
 
@@ -62,7 +63,7 @@ class CopeModel(Model):
         widths = {"v": self.frames.width, "t": self.language.width, "f": 2 * config.dim}
         self.heads = nnx.Dict(
             {
-                f"{domain}_{part}": nnx.Linear(widths[part], config.dim, use_bias=False, rngs=rngs)
+                f"{domain}_{part}": Linear(widths[part], config.dim, use_bias=False, rngs=rngs)
                 for domain in DOMAINS
                 for part in ("vtf" if domain in self.texts else "v")
             }

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.encoders.vision import to_unit
 from modules.layers.attention import visible
+from modules.layers.linear import Linear
 from modules.layers.patches import PatchEmbedding
 from modules.layers.positions import Positions
 from modules.layers.similarity import unit
@@ -62,7 +63,7 @@ class EssprModel(Model):
         self.cls = nnx.Param(vectors(rngs.params(), (1, width)))
         self.kinds = nnx.Param(vectors(rngs.params(), (2, width)))
         self.transformer = Transformer(width, depth=config.depth, heads=config.heads, dropout=config.dropout, rngs=rngs)
-        self.head = nnx.Linear(width, config.dim, use_bias=False, rngs=rngs)
+        self.head = Linear(width, config.dim, use_bias=False, rngs=rngs)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         inputs = {p + name: part for p in self.prefixes for name, part in self._parts(batch, prefix=p).items()}
@@ -102,5 +103,5 @@ class EssprModel(Model):
     ) -> Float[Array, "b e"]:
         cls = jnp.broadcast_to(self.cls[...][None], (x.shape[0], *self.cls.shape)).astype(x.dtype)
         x, where = jnp.concatenate([cls, x], axis=1), jnp.pad(where, ((0, 0), (1, 0)), constant_values=True)
-        states: jax.Array = self.transformer(x, mask=visible(where, causal=False), rngs=rngs)
+        states: jax.Array = self.transformer(x, mask=visible(where), rngs=rngs)
         return unit(self.head(states[:, 0]))

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from modules.base import Batch, Features, Model, ModelConfig, Outputs
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
+from modules.layers.linear import Linear
 from modules.layers.mlp import MLP
 from modules.layers.positions import Positions
 from modules.layers.similarity import unit
@@ -44,12 +45,12 @@ class CaptionerModel(Model):
     def __init__(self, config: Captioner, *, features: Features, rngs: nnx.Rngs):
         text, size, dim = features[config.text], features[config.present].shape[-1], config.dim
         self.present, self.text, self.length = config.present, config.text, text.max_len
-        self.prefix = nnx.Linear(size, dim, rngs=rngs)
+        self.prefix = Linear(size, dim, rngs=rngs)
         self.tokens = TokenEmbedding(text.size, dim=dim, rngs=rngs)
         self.positions = Positions(text.max_len + 1, dim=dim, rngs=rngs)
         self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(dim, depth=config.depth, heads=config.heads, dropout=config.dropout, rngs=rngs)
-        self.tell = nnx.Linear(dim, text.size, rngs=rngs)
+        self.tell = Linear(dim, text.size, rngs=rngs)
         self.vector = MLP(widths=config.hidden).make(size, outputs=size, rngs=rngs)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -66,7 +67,7 @@ class CaptionerModel(Model):
         words = jnp.concatenate([self.prefix(present)[:, None], self.tokens(ids)], axis=1)
         x = self.dropout(self.positions(words), rngs=rngs)
         every = jnp.ones(x.shape[:2], bool)
-        return self.tell(self.transformer(x, mask=visible(every, causal=True), rngs=rngs))
+        return self.tell(self.transformer(x, mask=visible(every), causal=True, rngs=rngs))
 
     def say(self, present: Float[Array, "b d"]) -> Int[Array, "b t"]:
         """The likeliest token of each place, given those before; nothing follows padding."""

@@ -16,6 +16,7 @@ from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.encoders.text import TextEncoderConfig, TextTransformer
 from modules.encoders.vision import ImageEncoder, ViT
 from modules.layers.experts import balance_losses
+from modules.layers.linear import Linear
 from modules.layers.similarity import Temperature, unit
 
 
@@ -83,5 +84,5 @@ class ImageTextModel(Model):
         return sum(parts[1:], start=parts[0])
 
 
-def _projection(width: int, dim: int | None, *, rngs: nnx.Rngs) -> nnx.Linear | None:
-    return None if dim is None else nnx.Linear(width, dim, use_bias=False, rngs=rngs)
+def _projection(width: int, dim: int | None, *, rngs: nnx.Rngs) -> Linear | None:
+    return None if dim is None else Linear(width, dim, use_bias=False, rngs=rngs)

@@ -25,6 +25,8 @@ from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.encoders.vision import to_unit
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.masking import hide
 from modules.layers.positions import Positions, mean_valid
 from modules.layers.regions import SHADES, Windows, boxes, colours, hide_regions, overlaps
@@ -71,9 +73,9 @@ class InterBERTModel(Model):
         self.positions = Positions(text.max_len, dim=dim, rngs=rngs)
         first = nnx.initializers.normal(0.02)
         self.cls, self.whole = (nnx.Param(first(rngs.params(), (1, dim))) for _ in range(2))
-        self.feature = nnx.Linear(config.windows.size**2 * image.shape[2], dim, rngs=rngs)
-        self.box = nnx.Linear(boxes(config.windows, shape=image.shape).shape[1], dim, rngs=rngs)
-        self.norm_image, self.norm_text = nnx.LayerNorm(dim, rngs=rngs), nnx.LayerNorm(dim, rngs=rngs)
+        self.feature = Linear(config.windows.size**2 * image.shape[2], dim, rngs=rngs)
+        self.box = Linear(boxes(config.windows, shape=image.shape).shape[1], dim, rngs=rngs)
+        self.norm_image, self.norm_text = LayerNorm(dim), LayerNorm(dim)
         self.dropout = Dropout(config.dropout)
 
         def stack(depth: int) -> Transformer:
@@ -89,10 +91,10 @@ class InterBERTModel(Model):
 
         self.interaction = stack(config.depth)
         self.tops = nnx.List([stack(config.top) for _ in range(2 if config.streams else 1)])
-        self.pool_text, self.pool_image = nnx.Linear(dim, dim, rngs=rngs), nnx.Linear(dim, dim, rngs=rngs)
-        self.match = nnx.Linear(dim, 1, rngs=rngs)
-        self.tell_words = nnx.Linear(dim, text.size, rngs=rngs)
-        self.tell_regions = nnx.Linear(dim, SHADES ** image.shape[2], rngs=rngs)
+        self.pool_text, self.pool_image = Linear(dim, dim, rngs=rngs), Linear(dim, dim, rngs=rngs)
+        self.match = Linear(dim, 1, rngs=rngs)
+        self.tell_words = Linear(dim, text.size, rngs=rngs)
+        self.tell_regions = Linear(dim, SHADES ** image.shape[2], rngs=rngs)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         parts, there, hidden = {}, {}, {}
@@ -145,7 +147,7 @@ class InterBERTModel(Model):
         self, parts: dict[str, Sequence], *, there: dict[str, Places], rngs: nnx.Rngs | None
     ) -> dict[str, Sequence]:
         def run(stack: Transformer, x: Sequence, where: Places) -> Sequence:
-            return stack(x, mask=visible(where, causal=False), rngs=rngs)
+            return stack(x, mask=visible(where), rngs=rngs)
 
         joint = self.dropout(jnp.concatenate(list(parts.values()), axis=1), rngs=rngs)
         where = jnp.concatenate(list(there.values()), axis=1)

@@ -20,6 +20,7 @@ from modules.base import AUX_LOSS, Batch, Features, Model, ModelConfig, Outputs,
 from modules.encoders.text import TextTransformer
 from modules.encoders.vision import ImageEncoder, ViT
 from modules.layers.gelu import gelu
+from modules.layers.linear import Linear
 from modules.layers.masking import hide, told
 from modules.layers.memory_bank import MemoryBank
 from modules.layers.mlp import MLP
@@ -65,10 +66,10 @@ class MIMEncoderModel(Model):
         self.image, self.title, self.masked = config.image, config.title, config.masked
         self.vision = config.vision.make(image.shape, rngs=rngs)
         self.language = config.language.make(tokens=title.size, length=title.max_len, rngs=rngs)
-        self.image_out = nnx.Linear(self.vision.width, config.dim, use_bias=False, rngs=rngs)
-        self.text_out = nnx.Linear(self.language.width, config.dim, use_bias=False, rngs=rngs)
+        self.image_out = Linear(self.vision.width, config.dim, use_bias=False, rngs=rngs)
+        self.text_out = Linear(self.language.width, config.dim, use_bias=False, rngs=rngs)
         self.fuse = MLP(widths=(config.hidden,)).make(2 * config.dim, outputs=config.dim, rngs=rngs)
-        self.tell = nnx.Linear(self.language.width, self.language.width, rngs=rngs) if config.masked else None
+        self.tell = Linear(self.language.width, self.language.width, rngs=rngs) if config.masked else None
         banks = ("image", "text", "fused") if config.bank else ()
         self.banks = nnx.Dict({name: MemoryBank(config.bank, dim=config.dim) for name in banks})
 

@@ -27,6 +27,8 @@ from modules.layers.attention import MultiHeadAttention, visible
 from modules.layers.core_region import core_boxes, crop
 from modules.layers.experts import balance_losses
 from modules.layers.guided_experts import GENERAL, GuidedExperts, Kinds
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.memory_bank import MemoryBank
 from modules.layers.one_pass import in_one_pass
 from modules.layers.positions import Positions, mean_valid
@@ -73,12 +75,12 @@ class MOONModel(Model):
         self.lengths, dim = tuple(feature.max_len for feature in words), config.dim
         self.shape = features[config.image].shape
         self.vision = config.vision.make(self.shape, rngs=rngs)
-        self.project = nnx.Linear(self.vision.width, dim, rngs=rngs)
+        self.project = Linear(self.vision.width, dim, rngs=rngs)
         self.tokens = TokenEmbedding(words[0].size, dim=dim, rngs=rngs)
         self.positions = nnx.List([Positions(length, dim=dim, rngs=rngs) for length in self.lengths])
         self.segments = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (3 + len(words), dim)))
         self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.depth)])
-        self.last = nnx.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
+        self.last = LayerNorm(dim, epsilon=1e-6)
         self.bank = MemoryBank(config.bank, dim=dim)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -150,13 +152,13 @@ class Layer(nnx.Module):
 
     def __init__(self, config: MOON, *, rngs: nnx.Rngs):
         dim = config.dim
-        self.norm_attention = nnx.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
+        self.norm_attention = LayerNorm(dim, epsilon=1e-6)
         self.attention = MultiHeadAttention(dim, heads=config.heads, rngs=rngs)
-        self.norm_experts = nnx.LayerNorm(dim, epsilon=1e-6, rngs=rngs)
+        self.norm_experts = LayerNorm(dim, epsilon=1e-6)
         self.experts = config.experts.make(dim, own=2, hidden=config.hidden, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "b t d"], *, where: Bool[Array, "b t"], kinds: Kinds, rngs: nnx.Rngs | None
     ) -> Float[Array, "b t d"]:
-        x = x + self.attention(self.norm_attention(x), mask=visible(where, causal=True))
+        x = x + self.attention(self.norm_attention(x), mask=visible(where), causal=True)
         return x + self.experts(self.norm_experts(x), kinds=kinds, where=where, training=rngs is not None)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from modules.base import Batch, Features, Model, ModelConfig, Outputs
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
+from modules.layers.linear import Linear
 from modules.layers.positions import Positions
 from modules.layers.similarity import Temperature, unit
 from modules.layers.tokens import TokenEmbedding
@@ -55,8 +56,8 @@ class NoteLLMModel(Model):
         self.transformer = Transformer(
             config.dim, depth=config.depth, heads=config.heads, dropout=config.dropout, rngs=rngs
         )
-        self.project = nnx.Linear(config.dim, config.out, rngs=rngs)
-        self.tell = nnx.Linear(config.dim, text.size, rngs=rngs)
+        self.project = Linear(config.dim, config.out, rngs=rngs)
+        self.tell = Linear(config.dim, text.size, rngs=rngs)
         self.temperature = Temperature(math.exp(config.log_scale))
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -96,7 +97,7 @@ class NoteLLMModel(Model):
         prompt = jnp.where(after < 0, padded, jnp.where(after == 0, self.emb, tag))
         keep = after < self.count
         x = self.dropout(self.positions(self.tokens(jnp.where(keep, prompt, 0))), rngs=rngs)
-        x = self.transformer(x, mask=visible(keep, causal=True), rngs=rngs)
+        x = self.transformer(x, mask=visible(keep), causal=True, rngs=rngs)
         at = length[:, None] + jnp.arange(self.count)[None]
         return jnp.take_along_axis(x, at[:, :, None], axis=1)
 

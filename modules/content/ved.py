@@ -20,6 +20,7 @@ from modules.base import AUX_LOSS, Batch, Features, Model, ModelConfig, Outputs
 from modules.encoders.vision import ConvNet, ImageEncoder
 from modules.layers.embedding import Embedding, FeatureEmbedding
 from modules.layers.fields import side_by_side
+from modules.layers.linear import Linear
 from modules.layers.mlp import MLP
 from modules.layers.similarity import unit
 from modules.losses.pool import pool_contrastive
@@ -49,7 +50,7 @@ class VisualEncoderModel(Model):
             zip((config.image, config.clicked, *config.views), ("query", "item", "view_a", "view_b"), strict=True)
         )
         self.vision = config.vision.make(image.shape, rngs=rngs)
-        self.head = nnx.Linear(self.vision.width, config.dim, use_bias=False, rngs=rngs)
+        self.head = Linear(self.vision.width, config.dim, use_bias=False, rngs=rngs)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         outputs: Outputs = {}
@@ -130,8 +131,8 @@ class Debias(nnx.Module):
     """v + g(v), at the start the identity."""
 
     def __init__(self, width: int, *, hidden: int, rngs: nnx.Rngs):
-        self.up = nnx.Linear(width, hidden, rngs=rngs)
-        self.down = nnx.Linear(hidden, width, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        self.up = Linear(width, hidden, rngs=rngs)
+        self.down = Linear(hidden, width, kernel_init=nnx.initializers.zeros, rngs=rngs)
 
     def __call__(self, v: Float[Array, "b d"]) -> Float[Array, "b d"]:
         return v + self.down(jax.nn.relu(self.up(v)))

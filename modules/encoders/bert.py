@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 from modules.encoders.text import TextEncoder, TextEncoderConfig, check_fit
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.positions import Positions, mean_valid
 from modules.layers.tokens import TokenEmbedding
 from modules.layers.transformer import Transformer
@@ -48,7 +50,7 @@ class BERTEncoder(TextEncoder):
         self.tokens = TokenEmbedding(config.vocabulary, dim=dim, rngs=rngs)
         self.positions = Positions(config.positions, dim=dim, rngs=rngs)
         self.types = Positions(config.types, dim=dim, rngs=rngs)
-        self.norm = nnx.LayerNorm(dim, epsilon=config.epsilon, rngs=rngs)
+        self.norm = LayerNorm(dim, epsilon=config.epsilon)
         self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             dim,
@@ -61,7 +63,7 @@ class BERTEncoder(TextEncoder):
             epsilon=config.epsilon,
             rngs=rngs,
         )
-        self.pooler = nnx.Linear(dim, dim, rngs=rngs) if config.pool == "pooler" else None
+        self.pooler = Linear(dim, dim, rngs=rngs) if config.pool == "pooler" else None
 
     def __call__(
         self, ids: Int[Array, "b t"], *, where: Bool[Array, "b t"], rngs: nnx.Rngs | None = None
@@ -78,4 +80,4 @@ class BERTEncoder(TextEncoder):
         """The last layer's vectors."""
         x = self.positions(self.tokens(ids)) + self.types.vectors[:1][None]
         x = self.dropout(self.norm(x), rngs=rngs)
-        return self.transformer(x, mask=visible(where, causal=False), rngs=rngs)
+        return self.transformer(x, mask=visible(where), rngs=rngs)

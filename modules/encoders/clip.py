@@ -15,6 +15,7 @@ from modules.encoders.text import TextEncoder, TextEncoderConfig, check_fit
 from modules.encoders.vision import Details, ViT
 from modules.layers.attention import visible
 from modules.layers.gelu import Gelu
+from modules.layers.linear import Linear
 from modules.layers.positions import Positions, last_valid
 from modules.layers.tokens import TokenEmbedding
 from modules.layers.transformer import Transformer
@@ -87,7 +88,7 @@ class CLIPTextEncoder(TextEncoder):
     ) -> Float[Array, "b t d"]:
         """The last layer's vectors."""
         x = self.positions(self.tokens(ids))
-        return self.transformer(x, mask=visible(where, causal=True), rngs=rngs)
+        return self.transformer(x, mask=visible(where), causal=True, rngs=rngs)
 
 
 @chz.chz
@@ -113,7 +114,7 @@ class SigLIPTextEncoder(TextEncoder):
         self.tokens = TokenEmbedding(config.vocabulary, dim=config.dim, rngs=rngs)
         self.positions = Positions(config.positions, dim=config.dim, rngs=rngs)
         self.transformer = _transformer(config, activation="tanh", epsilon=1e-6, rngs=rngs)
-        self.head = nnx.Linear(config.dim, config.dim, rngs=rngs)
+        self.head = Linear(config.dim, config.dim, rngs=rngs)
 
     def __call__(
         self, ids: Int[Array, "b t"], *, where: Bool[Array, "b t"], rngs: nnx.Rngs | None = None

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from modules.encoders.text import TextEncoder, TextEncoderConfig, check_fit
 from modules.layers.attention import attend, visible
+from modules.layers.linear import Linear
 from modules.layers.positions import last_valid, mean_valid
 from modules.layers.tokens import TokenEmbedding
 
@@ -68,7 +69,7 @@ class DecoderEncoder(TextEncoder):
 
     def states(self, ids: Int[Array, "b t"], *, where: Bool[Array, "b t"]) -> Float[Array, "b t d"]:
         """The last layer's vectors, after the last norm."""
-        x, mask = self.tokens(ids), visible(where, causal=True)
+        x, mask = self.tokens(ids), visible(where)
         for block in self.blocks:
             x = block(x, mask=mask)
         return self.last(x)
@@ -79,8 +80,8 @@ class DecoderBlock(nnx.Module):
         dim, head = config.dim, config.width_of_head
         self.heads, self.groups, self.theta = config.heads, config.groups, config.theta
 
-        def linear(inputs: int, outputs: int, *, bias: bool = False) -> nnx.Linear:
-            return nnx.Linear(inputs, outputs, use_bias=bias, rngs=rngs)
+        def linear(inputs: int, outputs: int, *, bias: bool = False) -> Linear:
+            return Linear(inputs, outputs, use_bias=bias, rngs=rngs)
 
         def norm(width: int) -> nnx.RMSNorm:
             return nnx.RMSNorm(width, epsilon=config.epsilon, rngs=rngs)
@@ -105,7 +106,7 @@ class DecoderBlock(nnx.Module):
             query, key = self.norm_query(query), self.norm_key(key)
         query, key = rotated(query, theta=self.theta), rotated(key, theta=self.theta)
         key, value = (jnp.repeat(p, self.heads // self.groups, axis=2) for p in (key, value))
-        x = x + self.out(attend(query, key, value, mask=mask).reshape(*x.shape[:2], -1))
+        x = x + self.out(attend(query, key, value, mask=mask, causal=True).reshape(*x.shape[:2], -1))
         y = self.norm_mlp(x)
         return x + self.down(jax.nn.silu(self.gate(y)) * self.up(y))
 

@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from modules.encoders.vision import ViT
 from modules.layers.attention import MultiHeadAttention, visible
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.positions import mean_valid
 from modules.layers.transformer import Transformer
 
@@ -61,7 +63,7 @@ class FramesEncoder(nnx.Module):
             # As released: one frame stands at every time, so that pages meet all the positions that clips do.
             count = self.times.shape[0]
             x, where = jnp.repeat(x, count, axis=1), jnp.repeat(where, count, axis=1)
-        mask = visible(where, causal=False)
+        mask = visible(where)
         over_time = self.integration(x + self.times[: x.shape[1]][None], mask=mask, rngs=rngs)
         return mean_valid(x + over_time, where=where)
 
@@ -71,7 +73,7 @@ class FramesEncoder(nnx.Module):
         """A vector per frame."""
         clip = clips.shape[:2]
         x = self.vit.embedded(clips.reshape(-1, *clips.shape[2:]), rngs=rngs)
-        mask = visible(where, causal=False)
+        mask = visible(where)
         for number, block in enumerate(self.vit.transformer.blocks):
             if not self.messages:
                 x = block(x, mask=None, rngs=rngs)
@@ -86,8 +88,8 @@ class Messages(nnx.Module):
     """m_f = W cls_f;  m + MHA(LN(m)) over the frames of a clip (eqs. 5 and 6)."""
 
     def __init__(self, dim: int, *, heads: int, rngs: nnx.Rngs):
-        self.project = nnx.Linear(dim, dim, rngs=rngs)
-        self.norm = nnx.LayerNorm(dim, rngs=rngs)
+        self.project = Linear(dim, dim, rngs=rngs)
+        self.norm = LayerNorm(dim)
         self.attention = MultiHeadAttention(dim, heads=heads, rngs=rngs)
 
     def __call__(self, cls: Float[Array, "b f d"], *, mask: Bool[Array, "b f f"]) -> Float[Array, "b f d"]:

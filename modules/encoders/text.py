@@ -74,7 +74,7 @@ class TextTransformerEncoder(TextEncoder):
     ) -> Float[Array, "b t d"]:
         """As `states`, of words that need be no tokens."""
         x = self.dropout(self.positions(words), rngs=rngs)
-        return self.transformer(x, mask=visible(where, causal=False), rngs=rngs)
+        return self.transformer(x, mask=visible(where), rngs=rngs)
 
     def after(
         self,

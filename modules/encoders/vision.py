@@ -14,6 +14,8 @@ from modules.layers.attention import MultiHeadAttention
 from modules.layers.dropout import Dropout
 from modules.layers.experts import Experts
 from modules.layers.gelu import Gelu, gelu
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.patches import PatchEmbedding, Resize
 from modules.layers.tokens import keep_some
 from modules.layers.transformer import Transformer
@@ -114,7 +116,7 @@ class ViTEncoder(Encoder):
         vectors = nnx.initializers.normal(0.02)
         self.cls = nnx.Param(vectors(rngs.params(), (1, dim))) if config.pool == "cls" else None
         self.registers = nnx.Param(vectors(rngs.params(), (config.registers, dim))) if config.registers else None
-        self.first = nnx.LayerNorm(dim, epsilon=own.epsilon, rngs=rngs) if own.norm_first else None
+        self.first = LayerNorm(dim, epsilon=own.epsilon) if own.norm_first else None
         self.drop_patches = config.drop_patches
 
     def __call__(self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b d"]:
@@ -153,8 +155,8 @@ class AttentionPool(nnx.Module):
         self.details = details or Details()
         self.mlp = hidden is not None
         if hidden is not None:
-            self.norm = nnx.LayerNorm(dim, epsilon=self.details.epsilon, rngs=rngs)
-            self.up, self.down = nnx.Linear(dim, hidden, rngs=rngs), nnx.Linear(hidden, dim, rngs=rngs)
+            self.norm = LayerNorm(dim, epsilon=self.details.epsilon)
+            self.up, self.down = Linear(dim, hidden, rngs=rngs), Linear(hidden, dim, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b d"]:
         probe = jnp.broadcast_to(self.probe[None], (x.shape[0], 1, x.shape[-1]))
@@ -179,7 +181,7 @@ class ConvNetEncoder(Encoder):
         self.convs = nnx.List(
             [nnx.Conv(i, o, kernel_size=(3, 3), strides=(2, 2), rngs=rngs) for i, o in pairwise(widths)]
         )
-        self.norms = nnx.List([nnx.LayerNorm(o, rngs=rngs) for o in widths[1:]])
+        self.norms = nnx.List([LayerNorm(o) for o in widths[1:]])
 
     def __call__(self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b d"]:
         x = to_unit(images, dtype=self.convs[0].kernel.dtype)

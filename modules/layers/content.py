@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from modules.base import Batch, FeatureSpec
+from modules.layers.linear import Linear
 from modules.layers.mlp import MLP
 from modules.layers.rows import take_rows
 
@@ -62,7 +63,7 @@ class Tuned(nnx.Module):
 
 def content_layer(
     content: Content, *, table: str, features: list[FeatureSpec], width: int, rngs: nnx.Rngs
-) -> Frozen | nnx.Linear | Tuned:
+) -> Frozen | Linear | Tuned:
     """The layer of all dense features of one table."""
     own = [f for f in features if f.table == table]
     size = own[0].shape[-1]
@@ -70,7 +71,7 @@ def content_layer(
         return Frozen()
     if content.mode == "adapted":
         init = nnx.initializers.xavier_normal()
-        return nnx.Linear(size, width, use_bias=content.bias, kernel_init=init, rngs=rngs)
+        return Linear(size, width, use_bias=content.bias, kernel_init=init, rngs=rngs)
     ids = {f.name: _ids_of(f, table=content.ids, features=features) for f in own}
     return Tuned(content, size=size, width=width, ids=ids, rngs=rngs)
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from modules.base import AUX_LOSS, Outputs
 from modules.layers.gelu import Gelu, gelu
+from modules.layers.linear import Linear
 
 
 @chz.chz
@@ -39,7 +40,7 @@ class ExpertsLayer(nnx.Module):
     def __init__(self, config: Experts, *, dim: int, hidden: int, activation: Gelu, rngs: nnx.Rngs):
         init = nnx.initializers.lecun_normal(batch_axis=(0,))
         self.active, self.weight, self.activation = config.active, config.balance, activation
-        self.gate = nnx.Linear(dim, config.count, use_bias=False, rngs=rngs)
+        self.gate = Linear(dim, config.count, use_bias=False, rngs=rngs)
         self.up = Stack(init(rngs.params(), (config.count, dim, hidden)))
         self.down = Stack(init(rngs.params(), (config.count, hidden, dim)))
         self.balance = Balance(jnp.zeros(()))

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from modules.layers.linear import Linear
+
 
 class Given(nnx.Variable):
     """An array that no gradient reaches."""
@@ -19,7 +21,7 @@ class GivenVectors(nnx.Module):
     def __init__(self, size: int, *, width: int, dim: int, std: float, rngs: nnx.Rngs):
         self.vectors = Given(jnp.zeros((size, width)))
         init = nnx.initializers.normal(std)
-        self.map = nnx.Linear(width, dim, use_bias=False, kernel_init=init, rngs=rngs)
+        self.map = Linear(width, dim, use_bias=False, kernel_init=init, rngs=rngs)
 
     def rows(self) -> Float[Array, "v d"]:
         return self.map(self.vectors[...].astype(self.map.kernel.dtype))

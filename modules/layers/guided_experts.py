@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from modules.layers.experts import Experts
 from modules.layers.gelu import gelu
+from modules.layers.linear import Linear
 
 GENERAL = 0
 """Kind of the positions that the router sends to the experts of all."""
@@ -50,7 +51,7 @@ class GuidedExpertsLayer(nnx.Module):
 
 class Expert(nnx.Module):
     def __init__(self, dim: int, *, hidden: int, rngs: nnx.Rngs):
-        self.up, self.down = nnx.Linear(dim, hidden, rngs=rngs), nnx.Linear(hidden, dim, rngs=rngs)
+        self.up, self.down = Linear(dim, hidden, rngs=rngs), Linear(hidden, dim, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         return self.down(gelu(self.up(x), kind="tanh"))

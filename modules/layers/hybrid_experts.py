@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from modules.layers.linear import Linear
+
 Kind = Literal["hybrid", "shared", "single"]
 
 
@@ -44,7 +46,7 @@ class HybridExpertsLayer(nnx.Module):
             common, own = 0, 1
         self.common = experts(common) if common else None
         self.own = nnx.List([experts(own) for _ in range(origins)]) if own else None
-        gates = [nnx.Linear(size, common + own, rngs=rngs) for _ in range(origins)] if common + own > 1 else []
+        gates = [Linear(size, common + own, rngs=rngs) for _ in range(origins)] if common + own > 1 else []
         self.gates = nnx.List(gates)
 
     def __call__(self, x: Float[Array, "b s"], *, origin: int) -> Float[Array, "b o"]:

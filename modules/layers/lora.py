@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from modules.base import Features, Model, ModelConfig
+from modules.layers.linear import Linear
 
 A, B, KERNEL = "lora_a", "lora_b", "kernel"
 
@@ -59,7 +60,7 @@ def adapt(model: nnx.Module, *, config: LoRA, rngs: nnx.Rngs) -> None:
         raise ValueError(f"lora: {config.match!r} matches no parameter")
     for path in found:
         linear = owners.get(path[:-1])
-        if type(linear) is not nnx.Linear or path[-1] != KERNEL:
+        if type(linear) is not Linear or path[-1] != KERNEL:
             raise ValueError(f"lora: {_name(path)} is no kernel of a linear layer; leave it out of match")
         *above, last = path[:-1]
         layer = LoRALinear(linear, rank=config.rank, scale=config.scale, rngs=rngs)
@@ -72,7 +73,7 @@ def adapt(model: nnx.Module, *, config: LoRA, rngs: nnx.Rngs) -> None:
 class LoRALinear(nnx.Module):
     """A linear layer and its pair."""
 
-    def __init__(self, linear: nnx.Linear, *, rank: int, scale: float, rngs: nnx.Rngs):
+    def __init__(self, linear: Linear, *, rank: int, scale: float, rngs: nnx.Rngs):
         inputs, outputs = linear.kernel.shape
         self.kernel, self.bias = AdaptedKernel(linear.kernel.get_value()), linear.bias
         self.lora_a = nnx.Param(nnx.initializers.he_uniform()(rngs.params(), (inputs, rank)))
@@ -80,8 +81,9 @@ class LoRALinear(nnx.Module):
         self.scale = scale
 
     def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
-        y = x @ self.kernel.get_value() + self.scale * ((x @ self.lora_a[...]) @ self.lora_b[...])
-        return y if self.bias is None else y + self.bias[...].reshape((1,) * (y.ndim - 1) + (-1,))
+        rows = x.reshape(-1, x.shape[-1])  # as in `Linear`
+        y = rows @ self.kernel.get_value() + self.scale * ((rows @ self.lora_a[...]) @ self.lora_b[...])
+        return (y if self.bias is None else y + self.bias[...][None]).reshape(*x.shape[:-1], -1)
 
 
 class AdaptedKernel(nnx.Param):

@@ -9,6 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from modules.layers.activations import Activation, Name
 from modules.layers.dropout import Dropout
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.norm import BatchNorm
 
 
@@ -69,12 +71,12 @@ class MLPBlock(nnx.Module):
         return self.dropout(x, rngs=rngs)
 
 
-def _norm(config: MLP, *, width: int, rngs: nnx.Rngs) -> BatchNorm | nnx.LayerNorm | None:
+def _norm(config: MLP, *, width: int, rngs: nnx.Rngs) -> BatchNorm | LayerNorm | None:
     if config.norm == "batch":
         return BatchNorm(width, momentum=MOMENTUM)
-    return nnx.LayerNorm(width, rngs=rngs) if config.norm else None
+    return LayerNorm(width) if config.norm else None
 
 
-def linear(inputs: int, *, outputs: int, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
+def linear(inputs: int, *, outputs: int, bias: bool = True, rngs: nnx.Rngs) -> Linear:
     """Linear layer with Xavier-normal kernel, as the public CTR benchmarks start theirs."""
-    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=nnx.initializers.xavier_normal(), rngs=rngs)
+    return Linear(inputs, outputs, use_bias=bias, kernel_init=nnx.initializers.xavier_normal(), rngs=rngs)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from modules.layers.linear import Linear
+
 Grid = tuple[int, int]
 """Patches down and across."""
 
@@ -58,7 +60,7 @@ class PatchEmbedding(nnx.Module):
     ):
         self.size, self.resize = size, resize
         self.grid = grid_of(shape, size=size)
-        self.project = nnx.Linear(size * size * shape[2], dim, use_bias=bias, rngs=rngs)
+        self.project = Linear(size * size * shape[2], dim, use_bias=bias, rngs=rngs)
         self.positions = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (self.grid[0] * self.grid[1], dim)))
 
     def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:

@@ -10,6 +10,8 @@ from modules.layers.attention import MultiHeadAttention
 from modules.layers.dropout import Dropout
 from modules.layers.experts import Experts
 from modules.layers.gelu import Gelu, gelu
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 
 Norm = Literal["pre", "post"]
 
@@ -31,19 +33,24 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.norm, self.activation = norm, activation
-        self.norm_attention = nnx.LayerNorm(dim, epsilon=epsilon, rngs=rngs)
+        self.norm_attention = LayerNorm(dim, epsilon=epsilon)
         self.attention = MultiHeadAttention(dim, heads=heads, rngs=rngs)
-        self.norm_mlp = nnx.LayerNorm(dim, epsilon=epsilon, rngs=rngs)
+        self.norm_mlp = LayerNorm(dim, epsilon=epsilon)
         if experts is None:
             self.experts = None
-            self.up = nnx.Linear(dim, hidden, rngs=rngs)
-            self.down = nnx.Linear(hidden, dim, rngs=rngs)
+            self.up = Linear(dim, hidden, rngs=rngs)
+            self.down = Linear(hidden, dim, rngs=rngs)
         else:
             self.experts = experts.make(dim, hidden=hidden, activation=activation, rngs=rngs)
         self.dropout = Dropout(dropout)
 
     def __call__(
-        self, x: Float[Array, "b t d"], *, mask: Bool[Array, "b t t"] | None, rngs: nnx.Rngs | None
+        self,
+        x: Float[Array, "b t d"],
+        *,
+        mask: Bool[Array, "b t t"] | None,
+        causal: bool = False,
+        rngs: nnx.Rngs | None,
     ) -> Float[Array, "b t d"]:
         def drop(y):
             return self.dropout(y, rngs=rngs)
@@ -56,9 +63,9 @@ class Block(nnx.Module):
             return self.experts(y, where=where, training=rngs is not None)
 
         if self.norm == "pre":
-            x = x + drop(self.attention(self.norm_attention(x), mask=mask))
+            x = x + drop(self.attention(self.norm_attention(x), mask=mask, causal=causal))
             return x + drop(mlp(self.norm_mlp(x)))
-        x = self.norm_attention(x + drop(self.attention(x, mask=mask)))
+        x = self.norm_attention(x + drop(self.attention(x, mask=mask, causal=causal)))
         return self.norm_mlp(x + drop(mlp(x)))
 
 
@@ -96,15 +103,17 @@ class Transformer(nnx.Module):
             )
 
         self.blocks = nnx.List([block() for _ in range(depth)])
-        self.last = nnx.LayerNorm(dim, epsilon=epsilon, rngs=rngs) if norm == "pre" else None
+        self.last = LayerNorm(dim, epsilon=epsilon) if norm == "pre" else None
 
     def __call__(
         self,
         x: Float[Array, "b t d"],
         *,
         mask: Bool[Array, "b t t"] | None = None,
+        causal: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "b t d"]:
+        """If causal, no position sees a later one."""
         for block in self.blocks:
-            x = block(x, mask=mask, rngs=rngs)
+            x = block(x, mask=mask, causal=causal, rngs=rngs)
         return x if self.last is None else self.last(x)

@@ -33,16 +33,18 @@ def full_softmax(
     summed up with the loss. Chunks run along the positions, so that a batch sharded over devices stays so.
     """
     if chunk is None or chunk >= hidden.shape[1]:
-        return mean_where(_nll(_logits(hidden, items, first=first), targets), where=where)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        nll = _nll(_logits(rows, items, first=first), targets.reshape(-1))
+        return mean_where(nll, where=where.reshape(-1))
     return _chunked(first, chunk, (hidden, items, targets, where)) / jnp.maximum(jnp.sum(where), 1)
 
 
-def _logits(hidden: Float[Array, "b t d"], items: Float[Array, "v d"], *, first: int) -> Float[Array, "b t v"]:
+def _logits(hidden: Float[Array, "n d"], items: Float[Array, "v d"], *, first: int) -> Float[Array, "n v"]:
     bias = jnp.where(jnp.arange(items.shape[0]) < first, HIDDEN, 0.0)
-    return jnp.einsum("btd,vd->btv", hidden, items, preferred_element_type=jnp.float32) + bias[None, None]
+    return jnp.einsum("nd,vd->nv", hidden, items, preferred_element_type=jnp.float32) + bias[None]
 
 
-def _nll(logits: Float[Array, "b t v"], targets: Int[Array, "b t"]) -> Float[Array, "b t"]:
+def _nll(logits: Float[Array, "n v"], targets: Int[Array, " n"]) -> Float[Array, " n"]:
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return jax.nn.logsumexp(logits, axis=-1) - chosen
 
@@ -69,7 +71,7 @@ def _chunked(first: int, chunk: int, given: Given) -> Float[Array, ""]:
 def _chunked_with_gradients(first: int, chunk: int, given: Given) -> tuple[Float[Array, ""], Gradients]:
     """The gradient of a position's loss by its logits is softmax - onehot: nothing needs the logits a second time."""
     hidden, items, targets, where = given
-    rows = jnp.arange(items.shape[0])[None, None]
+    rows = jnp.arange(items.shape[0])[None]
 
     def body(carry, part):
         total, of_items = carry
@@ -82,14 +84,15 @@ def _chunked_with_gradients(first: int, chunk: int, given: Given) -> tuple[Float
         weight = where[..., None].astype(powers.dtype)
         by_logits = powers * (weight / mass) - jnp.where(rows == targets[..., None], weight, 0.0)
         by_logits = by_logits.astype(hidden.dtype)
-        of_hidden = jnp.einsum("btv,vd->btd", by_logits, items)
-        of_items += jnp.einsum("btv,btd->vd", by_logits, hidden, preferred_element_type=jnp.float32)
+        of_hidden = jnp.einsum("nv,vd->nd", by_logits, items)
+        of_items += jnp.einsum("nv,nd->vd", by_logits, hidden, preferred_element_type=jnp.float32)
         return (total + jnp.sum(jnp.where(where, nll, 0.0)), of_items), of_hidden
 
     parts = tuple(_split(x, chunk=chunk) for x in (hidden, targets, where))
     begin = jnp.zeros(()), jnp.zeros(items.shape, jnp.float32)
     (total, of_items), of_hidden = jax.lax.scan(body, begin, parts)
-    joined = jnp.moveaxis(of_hidden, 0, 1).reshape(hidden.shape[0], -1, hidden.shape[2])[:, : hidden.shape[1]]
+    by_row = jnp.moveaxis(of_hidden.reshape(-1, hidden.shape[0], chunk, hidden.shape[2]), 0, 1)
+    joined = by_row.reshape(hidden.shape[0], -1, hidden.shape[2])[:, : hidden.shape[1]]
     return total, (joined, of_items.astype(items.dtype))
 
 
@@ -104,9 +107,10 @@ _chunked.defvjp(_chunked_with_gradients, _chunked_backward)
 
 
 def _split(x: Array, *, chunk: int) -> Array:
-    """Chunks of the positions first; the last is filled with zeros, which `where` leaves out."""
+    """[c, n, ...]: chunks of the positions of all rows; the last is filled with zeros, which `where` leaves out."""
     padded = jnp.pad(x, ((0, 0), (0, -x.shape[1] % chunk)) + ((0, 0),) * (x.ndim - 2))
-    return jnp.moveaxis(padded.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+    chunks = jnp.moveaxis(padded.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
+    return chunks.reshape(chunks.shape[0], -1, *x.shape[2:])
 
 
 def sampled_bce(

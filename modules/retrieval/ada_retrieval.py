@@ -22,6 +22,7 @@ from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.layers.dropout import Dropout
 from modules.layers.embedding import FIRST
 from modules.layers.gru import GRU
+from modules.layers.layer_norm import LayerNorm
 from modules.layers.mlp import linear
 from modules.losses.items import HIDDEN
 from modules.sequential.sasrec import SASRec
@@ -117,7 +118,7 @@ class ItemAdapter(nnx.Module):
     def __init__(self, listed: int, *, dim: int, dropout: float, rngs: nnx.Rngs):
         shape = (listed // 2 + 1, dim, 2)  # real and imaginary part of each frequency's weight
         self.filter = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), shape))
-        self.list_norm, self.norm = nnx.LayerNorm(dim, rngs=rngs), nnx.LayerNorm(dim, rngs=rngs)
+        self.list_norm, self.norm = LayerNorm(dim), LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
     def __call__(
@@ -148,7 +149,7 @@ class UserAdapter(nnx.Module):
         self.gru = GRU(dim, width=dim, rngs=rngs)
         self.wide = linear(2 * dim, outputs=2 * dim, rngs=rngs)
         self.narrow = linear(2 * dim, outputs=dim, rngs=rngs)
-        self.norm = nnx.LayerNorm(dim, rngs=rngs)
+        self.norm = LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
     def __call__(

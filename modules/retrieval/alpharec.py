@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from modules.base import Batch, Features, Model, ModelConfig, Outputs
+from modules.layers.linear import Linear
 from modules.layers.similarity import unit
 
 UNKNOWN = 1
@@ -72,7 +73,7 @@ class AlphaRecModel(Model):
         self.graph = TextGraph(users=users, items=items, dim=config.texts, edges=config.edges, rngs=rngs)
         widths = (config.texts, *config.hidden, config.dim)
         self.mlp = nnx.List(
-            [nnx.Linear(i, o, use_bias=bool(config.hidden), rngs=rngs) for i, o in itertools.pairwise(widths)]
+            [Linear(i, o, use_bias=bool(config.hidden), rngs=rngs) for i, o in itertools.pairwise(widths)]
         )
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:

@@ -17,6 +17,8 @@ from modules.base import Batch, Features, Model, ModelConfig, Outputs, history_o
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
 from modules.layers.gelu import gelu
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.positions import Positions, last_valid
 from modules.layers.tokens import TokenEmbedding
 from modules.layers.transformer import Transformer
@@ -43,7 +45,7 @@ class BERT4RecModel(Model):
         self.mask = history.size - 1
         self.item = TokenEmbedding(history.size, dim=config.dim, rngs=rngs)
         self.positions = Positions(history.max_len, dim=config.dim, rngs=rngs)
-        self.norm = nnx.LayerNorm(config.dim, rngs=rngs)
+        self.norm = LayerNorm(config.dim)
         self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             config.dim,
@@ -54,7 +56,7 @@ class BERT4RecModel(Model):
             norm="post",
             rngs=rngs,
         )
-        self.project = nnx.Linear(config.dim, config.dim, rngs=rngs) if config.projection else None
+        self.project = Linear(config.dim, config.dim, rngs=rngs) if config.projection else None
         self.bias = nnx.Param(jnp.zeros((self.mask, 1))) if config.projection else None
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -62,7 +64,7 @@ class BERT4RecModel(Model):
         ids, length = self._asking(batch[self.history], batch[f"{self.history}/length"])
         keep = jnp.arange(ids.shape[1])[None] < length[:, None]
         x = self.dropout(self.norm(self.positions(self.item(ids))), rngs=rngs)
-        states = self.transformer(x, mask=visible(keep, causal=False), rngs=rngs)
+        states = self.transformer(x, mask=visible(keep), rngs=rngs)
         hidden = jnp.where(keep[..., None], self._told(states), 0)
         items = self.item.rows()[: self.mask]
         if self.bias is not None:

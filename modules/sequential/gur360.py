@@ -18,6 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.similarity import unit
 from modules.layers.temporal import TemporalEncoding, TimeGaps
 from modules.layers.tokens import TokenEmbedding
@@ -68,14 +70,14 @@ class GlobalUserModel(Model):
         self.rank = TemporalEncoding(tokens.max_len, dim=dim, rngs=rngs)
         self.gap = TemporalEncoding(tokens.max_len, dim=dim, gaps=config.gaps, rngs=rngs) if config.times else None
         side = features[config.text].shape[-1]
-        self.side = nnx.Linear(side, dim, use_bias=False, rngs=rngs) if config.texts else None
+        self.side = Linear(side, dim, use_bias=False, rngs=rngs) if config.texts else None
         self.first = TokenEmbedding(1, dim=dim, rngs=rngs)
-        self.norm = nnx.LayerNorm(dim, rngs=rngs)
+        self.norm = LayerNorm(dim)
         self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(dim, depth=config.depth, heads=config.heads, dropout=config.dropout, rngs=rngs)
-        self.judge = nnx.Linear(dim, features[config.interests].shape[-1], rngs=rngs)
-        self.project = nnx.List([nnx.Linear(dim, dim, rngs=rngs), nnx.Linear(dim, config.aligned, rngs=rngs)])
-        self.tag = nnx.Linear(features[config.tags].shape[-1], config.aligned, use_bias=False, rngs=rngs)
+        self.judge = Linear(dim, features[config.interests].shape[-1], rngs=rngs)
+        self.project = nnx.List([Linear(dim, dim, rngs=rngs), Linear(dim, config.aligned, rngs=rngs)])
+        self.tag = Linear(features[config.tags].shape[-1], config.aligned, use_bias=False, rngs=rngs)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         ids, there = batch[self.config.behaviour], valid(batch, self.config.behaviour)
@@ -84,7 +86,7 @@ class GlobalUserModel(Model):
         first = jnp.broadcast_to(self.first.rows()[None], (ids.shape[0], 1, events.shape[-1]))
         x = jnp.concatenate([first, events, asked[:, None]], axis=1)
         keep = jnp.pad(there, ((0, 0), (1, 1)), constant_values=True)
-        x = self.transformer(self.dropout(self.norm(x), rngs=rngs), mask=visible(keep, causal=False), rngs=rngs)
+        x = self.transformer(self.dropout(self.norm(x), rngs=rngs), mask=visible(keep), rngs=rngs)
         user, hidden, last = x[:, 0], jnp.where(there[..., None], x[:, 1:-1], 0), x[:, -1]
         outputs = {
             "user": user,
@@ -100,12 +102,13 @@ class GlobalUserModel(Model):
 
     def _events(self, batch: Batch, *, ids: Int[Array, "b t"], there: Bool[Array, "b t"]) -> Float[Array, "b t d"]:
         """Of a masked event the time alone is known, as of the one that is asked about."""
-        told = jnp.zeros((*ids.shape, self.norm.num_features))
+        x = self.token(ids)
+        told = jnp.zeros_like(x)
         for name in self.config.fields:
             told += self.tables[name](batch[name])
         if self.side is not None:
             told += self.side(batch[self.config.text])
-        x = self.token(ids) + jnp.where((ids == self.mask)[..., None], 0, told)
+        x += jnp.where((ids == self.mask)[..., None], 0, told)
         x += self.rank(self.rank.distances(there, batch=batch))
         if self.gap is not None:
             x += self.gap(self.gap.distances(there, batch=batch))

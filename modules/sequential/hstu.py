@@ -24,6 +24,8 @@ from jaxtyping import Array, Bool, Float, Int
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, history_of_ids, valid
 from modules.layers.attention import HIDDEN, visible
 from modules.layers.dropout import Dropout
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.positions import Positions, last_valid
 from modules.layers.tokens import TokenEmbedding
 
@@ -61,7 +63,7 @@ class HSTUModel(Model):
         self.positions = Positions(history.max_len, dim=config.dim, rngs=rngs)
         self.dropout = Dropout(config.dropout)
         self.blocks = nnx.List([Block(config, length=history.max_len, rngs=rngs) for _ in range(config.depth)])
-        self.last = nnx.LayerNorm(config.dim, rngs=rngs)
+        self.last = LayerNorm(config.dim)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         """hidden [b,t,d] by position, last [b,d] at the newest item, items [v,d]; zeros where there is no item."""
@@ -79,9 +81,9 @@ class Block(nnx.Module):
     def __init__(self, config: HSTU, *, length: int, rngs: nnx.Rngs):
         dim = config.dim
         self.heads, self.length, self.weighing = config.heads, length, config.weighing
-        self.norm, self.norm_mixed = nnx.LayerNorm(dim, rngs=rngs), nnx.LayerNorm(dim, rngs=rngs)
-        self.uvqk = nnx.Linear(dim, 4 * dim, rngs=rngs)
-        self.out = nnx.Linear(dim, dim, rngs=rngs)
+        self.norm, self.norm_mixed = LayerNorm(dim), LayerNorm(dim)
+        self.uvqk = Linear(dim, 4 * dim, rngs=rngs)
+        self.out = Linear(dim, dim, rngs=rngs)
         self.dropout = Dropout(config.dropout)
         self.by_position = nnx.Param(jnp.zeros(length)) if config.bias else None
         self.by_time = nnx.Param(jnp.zeros(BUCKETS)) if config.times is not None else None

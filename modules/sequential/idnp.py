@@ -25,6 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 from modules.base import AUX_LOSS, Batch, Features, Model, ModelConfig, Outputs, history_of_ids
 from modules.layers.attention import HIDDEN, MultiHeadAttention
 from modules.layers.dropout import Dropout
+from modules.layers.linear import Linear
 from modules.layers.mlp import MLP
 from modules.layers.positions import Positions, mean_valid
 from modules.layers.tokens import TokenEmbedding
@@ -77,11 +78,11 @@ class IDNPModel(Model):
         self.attention = MultiHeadAttention(dim, heads=config.heads, rngs=rngs) if config.paths != "latent" else None
         latent = config.paths != "deterministic"
         self.inner = MLP(widths=(dim,)).make(dim, rngs=rngs) if latent else None
-        self.gaussian = nnx.Linear(dim, 2 * dim, rngs=rngs) if latent else None
+        self.gaussian = Linear(dim, 2 * dim, rngs=rngs) if latent else None
         parts = 3 if config.paths == "both" else 2
         self.decoder = MLP(widths=(2 * dim,), dropout=config.dropout).make(parts * dim, outputs=dim, rngs=rngs)
         self.person = None if config.user is None else TokenEmbedding(features[config.user].size, dim=dim, rngs=rngs)
-        self.out = nnx.Linear(dim if config.user is None else 2 * dim, dim, rngs=rngs)
+        self.out = Linear(dim if config.user is None else 2 * dim, dim, rngs=rngs)
         self.dropout = Dropout(config.dropout)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -157,7 +158,7 @@ class InterestEncoder(nnx.Module):
     def __init__(self, dim: int, *, window: int, scales: int, rngs: nnx.Rngs):
         normal = nnx.initializers.normal(dim**-0.5)
         self.positions = Positions(window, dim=dim, rngs=rngs)
-        self.kernels = nnx.List([nnx.Linear(n * dim, dim, rngs=rngs) for n in range(1, scales + 1)])
+        self.kernels = nnx.List([Linear(n * dim, dim, rngs=rngs) for n in range(1, scales + 1)])
         self.places = nnx.Param(normal(rngs.params(), (scales, dim)))
         self.scales = nnx.Param(normal(rngs.params(), (dim,)))
 

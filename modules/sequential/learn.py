@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.layers.attention import visible
 from modules.layers.dropout import Dropout
+from modules.layers.linear import Linear
 from modules.layers.positions import last_valid
 from modules.layers.similarity import Temperature, unit
 from modules.layers.tokens import TokenEmbedding
@@ -63,14 +64,14 @@ class LEARNModel(Model):
         if config.item == "raw" and config.reads != "text":
             raise ValueError("LEARN(item='raw') is the text's own vector; there is none where it reads ids")
         if config.reads == "text":
-            self.adaptor = nnx.Linear(size, dim, rngs=rngs)
+            self.adaptor = Linear(size, dim, rngs=rngs)
         else:
             self.table = TokenEmbedding(source.size, dim=dim, rngs=rngs)
         self.dropout = Dropout(config.dropout)
         self.transformer = Transformer(
             dim, depth=config.depth, heads=config.heads, dropout=config.dropout, norm="post", rngs=rngs
         )
-        self.project = nnx.Linear(dim, size if config.item == "raw" else config.out, rngs=rngs)
+        self.project = Linear(dim, size if config.item == "raw" else config.out, rngs=rngs)
         self.temperature = None if config.scale is None else Temperature(config.scale)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -93,7 +94,7 @@ class LEARNModel(Model):
     ) -> Float[Array, "b t d"]:
         """PAL: a state for each position, from it and those before it; zeros where there is nothing."""
         x = self.adaptor(x) if self.reads == "text" else self.table(x)
-        x = self.transformer(self.dropout(x, rngs=rngs), mask=visible(where, causal=True), rngs=rngs)
+        x = self.transformer(self.dropout(x, rngs=rngs), mask=visible(where), causal=True, rngs=rngs)
         return jnp.where(where[..., None], unit(self.project(x)), 0)
 
     def _items(self, x: Float[Array, "b t c"], *, batch: Batch | None, rngs: nnx.Rngs | None) -> Float[Array, "b t d"]:

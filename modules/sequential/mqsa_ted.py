@@ -19,6 +19,8 @@ from jaxtyping import Array, Bool, Float
 from modules.base import Batch, Features, Model, ModelConfig, Outputs, history_of_ids, valid
 from modules.layers.attention import MultiHeadAttention, visible
 from modules.layers.dropout import Dropout
+from modules.layers.layer_norm import LayerNorm
+from modules.layers.linear import Linear
 from modules.layers.positions import Positions, last_valid
 from modules.layers.tokens import TokenEmbedding
 
@@ -60,7 +62,7 @@ class MQSATEDModel(Model):
         keep = valid(batch, self.history)
         taken = self.item(batch[self.history]) * self.scale
         x = jnp.where(keep[..., None], self.dropout(self.positions(taken), rngs=rngs), 0)
-        mask = visible(keep, causal=True)
+        mask = visible(keep)
         hidden = jnp.zeros_like(x)
         if self.short is not None:
             hidden = self.alpha * self.short(x, query=x, mask=mask, rngs=rngs)
@@ -80,11 +82,11 @@ class QueryBlock(nnx.Module):
     """SASRec's own block with a query of its own: the residual of attention is the normalised query."""
 
     def __init__(self, dim: int, *, heads: int, dropout: float, rngs: nnx.Rngs):
-        self.norm_query = nnx.LayerNorm(dim, rngs=rngs)
+        self.norm_query = LayerNorm(dim)
         self.attention = MultiHeadAttention(dim, heads=heads, rngs=rngs)
-        self.norm_mlp = nnx.LayerNorm(dim, rngs=rngs)
-        self.up, self.down = nnx.Linear(dim, dim, rngs=rngs), nnx.Linear(dim, dim, rngs=rngs)
-        self.last = nnx.LayerNorm(dim, rngs=rngs)
+        self.norm_mlp = LayerNorm(dim)
+        self.up, self.down = Linear(dim, dim, rngs=rngs), Linear(dim, dim, rngs=rngs)
+        self.last = LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
     def __call__(
@@ -96,7 +98,7 @@ class QueryBlock(nnx.Module):
         rngs: nnx.Rngs | None,
     ) -> Float[Array, "b t d"]:
         query = self.norm_query(query)
-        y = self.norm_mlp(query + self.dropout(self.attention(query, memory=x, mask=mask), rngs=rngs))
+        y = self.norm_mlp(query + self.dropout(self.attention(query, memory=x, mask=mask, causal=True), rngs=rngs))
         inner = self.dropout(jax.nn.relu(self.up(y)), rngs=rngs)
         return self.last(y + self.dropout(self.down(inner), rngs=rngs))
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from modules.base import Batch, Features, Outputs, valid
 from modules.layers.embedding import FIRST
+from modules.layers.linear import Linear
 from modules.layers.one_pass import in_one_pass
 from modules.layers.tokens import TokenEmbedding
 from modules.sequential.sasrec import SASRec, SASRecModel
@@ -49,8 +50,8 @@ class S3RecModel(SASRecModel):
         self.mask = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (config.dim,)))
         self.attribute = TokenEmbedding(sum(self.sizes.values()), dim=config.dim, rngs=rngs)
 
-        def compare() -> nnx.Linear:
-            return nnx.Linear(config.dim, config.dim, use_bias=False, rngs=rngs)
+        def compare() -> Linear:
+            return Linear(config.dim, config.dim, use_bias=False, rngs=rngs)
 
         self.aap, self.mip, self.map, self.sp = compare(), compare(), compare(), compare()
 

@@ -64,6 +64,6 @@ class SASRecModel(Model):
         """States by position and at the newest item, from the scaled vectors of the history."""
         keep = valid(batch, self.history)
         x = self.dropout(self.positions(x), rngs=rngs)  # eq. 1
-        hidden = self.transformer(x, mask=visible(keep, causal=causal), rngs=rngs)
+        hidden = self.transformer(x, mask=visible(keep), causal=causal, rngs=rngs)
         hidden = jnp.where(keep[..., None], hidden, 0)
         return hidden, last_valid(hidden, length=batch[f"{self.history}/length"])

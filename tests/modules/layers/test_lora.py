@@ -10,6 +10,7 @@ from modules.content.image_text import ImageText
 from modules.ctr.dnn import DNN
 from modules.encoders.text import TextTransformer
 from modules.encoders.vision import ViT
+from modules.layers.linear import Linear
 from modules.layers.lora import LoRA, LoRALinear
 from modules.layers.mlp import MLP
 from train.graph import split, values_of, with_values
@@ -41,7 +42,7 @@ def forward(config, params, batch):
 
 
 def test_starts_as_the_identity(rng):
-    linear = nnx.Linear(3, 5, rngs=nnx.Rngs(0))
+    linear = Linear(3, 5, rngs=nnx.Rngs(0))
     x = rng.normal(size=(2, 4, 3)).astype(np.float32)
     layer = LoRALinear(linear, rank=2, scale=1.5, rngs=nnx.Rngs(1))
     assert np.abs(layer.lora_a[...]).min() > 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from modules.layers.attention import attend, visible
+from modules.layers.attention import BLOCK, attend, visible
 from modules.layers.patches import patchify
 from modules.layers.transformer import Transformer
 
@@ -62,7 +62,7 @@ def test_block_equals_numpy(rng, norm):
 def test_who_sees_whom():
     mask = visible(jnp.array([[True, True, False]]), causal=True)[0]
     np.testing.assert_array_equal(mask, [[1, 0, 0], [1, 1, 0], [1, 1, 0]])
-    mask = visible(jnp.array([[True, True, False]]), causal=False)[0]
+    mask = visible(jnp.array([[True, True, False]]))[0]
     np.testing.assert_array_equal(mask, [[1, 1, 0]] * 3)
 
 
@@ -74,6 +74,34 @@ def test_a_query_that_sees_nothing_gets_zeros(rng):
 
     np.testing.assert_array_equal(attend(x, x, x, mask=jnp.zeros((1, 3, 3), bool)), 0)
     np.testing.assert_array_equal(jax.grad(loss)(x), 0)
+
+
+@pytest.mark.parametrize("length", [BLOCK, BLOCK + 1, 3 * BLOCK - 1, 6 * BLOCK + 5])
+def test_blocks_of_queries_see_what_a_mask_of_all_pairs_shows(rng, length):
+    query, key, value = (rng.normal(size=(2, length, 2, 4)).astype(np.float32) for _ in range(3))
+    valid = np.arange(length) >= np.array([[0], [length // 2]])  # the second row's first half is padding
+
+    def of(attended):
+        return jax.value_and_grad(lambda *x: (attended(*x) ** 2).sum(), argnums=(0, 1, 2))(query, key, value)
+
+    whole = of(lambda *x: attend(*x, mask=visible(valid, causal=True)))
+    blocks = of(lambda *x: attend(*x, mask=visible(valid), causal=True))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), blocks, whole)
+
+
+def test_blocks_leave_out_products_with_newer_keys():
+    x = jnp.zeros((1, 4 * BLOCK, 1, 8))
+
+    def products(causal):
+        return jax.jit(lambda x: attend(x, x, x, causal=causal)).lower(x).cost_analysis()["flops"]
+
+    assert products(True) < 0.66 * products(False)
+
+
+def test_causal_attention_needs_as_many_keys_as_queries(rng):
+    x = jnp.zeros((1, 4, 1, 2))
+    with pytest.raises(ValueError, match="3 queries over 4 keys"):
+        attend(x[:, :3], x, x, causal=True)
 
 
 def test_patches_are_squares_of_the_picture(rng):
