@@ -12,6 +12,7 @@ from data.hashed_text import hashed_tfidf
 from data.mall.behaviours import JUNK, KINDS, MACHINES, PRODUCT_OF, PRODUCTS, Behaviours, behaviours, categories
 from data.mall.build import build, pointers, sliding, windows
 from data.mall.config import Mall
+from data.mall.guests import held_out
 from data.mall.latents import THEMES
 from data.mall.rng import uniforms
 from data.mall.texts import DIM, hashed_texts, listing_texts
@@ -34,7 +35,7 @@ class MallGlobalUsers(SourceConfig):
     vector of the interest tags that a language model would write of the events, of which a stand-in names the two
     commonest leaves and themes, for half of the people (`tagged`). Training's moments leave room for the window within
     the training days. In evaluation the moment is the person's first known behaviour after them, `target`, and
-    `true_interests` has the leaves of the person's own.
+    `true_interests` has the leaves of the person's own. Of `guests`, whom the shop does not know, there is no row.
     """
 
     mall: Mall = chz.field(default_factory=lambda: Mall(size="small"))
@@ -44,15 +45,13 @@ class MallGlobalUsers(SourceConfig):
     cleaning: Cleaning | None = chz.field(default_factory=Cleaning, doc="None: every token that is seen twice")
     junk: float = chz.field(default=JUNK, doc="events that say nothing, as a share of the shop's")
     bots: float = chz.field(default=MACHINES, doc="machines, as a share of the people")
+    guests: bool = chz.field(default=True, doc="also rows of guests, as data/mall/guests.py names them")
 
     def make(self) -> WithVectors:
         found = self.dictionary()
-        log = behaviours(self.mall, junk=self.junk, bots=self.bots)
-        ids = found.ids(log.events.token)
-        keep = np.flatnonzero((ids > 0) & (log.events.user < self.mall.n_users))
-        log, ids = log.rows(keep), ids[keep]
+        log, ids = self.log(found)
         user, now, at = self._moments(log)
-        columns, features = self._rows(log, ids, user=user, now=now, rows=found.rows)
+        columns, features = self.rows(log, ids, user=user, now=now, rows=found.rows)
         columns["interests"], columns["interests/known"] = self._interests(user, now)
         columns["tags"], columns["tagged"] = self._tags(log, user=user, now=now)
         leaves, dim = self.mall.leaves, DIM
@@ -71,19 +70,30 @@ class MallGlobalUsers(SourceConfig):
     def dictionary(self) -> Dictionary:
         return _dictionary(self.mall, self.cleaning, self.junk, self.bots)
 
+    def log(self, found: Dictionary) -> tuple[Behaviours, np.ndarray]:
+        """What people did that has a token, and the tokens."""
+        log = behaviours(self.mall, junk=self.junk, bots=self.bots)
+        ids = found.ids(log.events.token)
+        keep = np.flatnonzero((ids > 0) & (log.events.user < self.mall.n_users))
+        return log.rows(keep), ids[keep]
+
     def _moments(self, log: Behaviours) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """User, time, and in evaluation the place of the event that it is the moment before."""
         end, time, user = self.mall.period("train")[1], log.events.time, log.events.user
+        kept = np.full(self.mall.n_users, True) if self.guests else ~held_out(self.mall)
         if self.split == "test":
-            later = np.flatnonzero(time >= end)
+            later = np.flatnonzero((time >= end) & kept[user])
             who, first = np.unique(user[later], return_index=True)
             return who, time[later[first]], later[first]
-        people = np.arange(self.mall.n_users)
+        people = np.flatnonzero(kept)
         u = uniforms(self.mall.seed, name="global user moments", ids=people, draws=self.moments)
         now = (0.2 + 0.8 * u) * (end - WINDOW * DAY)
         return np.repeat(people, self.moments), now.astype(np.int64).reshape(-1), np.zeros(0, int)
 
-    def _rows(self, log: Behaviours, ids: np.ndarray, *, user, now, rows: int) -> tuple[dict, Features]:
+    def rows(
+        self, log: Behaviours, ids: np.ndarray, *, user: np.ndarray, now: np.ndarray, rows: int
+    ) -> tuple[dict, Features]:
+        """The newest behaviours of each person before a moment, and the features; `rows` of the table of tokens."""
         start, end = pointers({"user": log.events.user, "time": log.events.time}, user=user, time=now)
         local, time = self.length, log.events.time
         product = np.array(PRODUCT_OF)[log.kind]
