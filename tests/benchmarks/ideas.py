@@ -582,6 +582,12 @@ ABLATIONS = {
         "learn_buys_mall@adapted",
         "learn_buys_mall@vectors",
     ),
+    "user360_guests": Ablation(
+        "what people do elsewhere tells a shop that does not know them what they click",
+        "test/guests/auc",
+        "user360_buys_mall@vectors",
+        "user360_buys_mall@ids",
+    ),
     "user360_cleaning": Ablation(
         "a cleaned dictionary leaves more to be told of a person's interests",
         "interests/recall@5",
