@@ -99,7 +99,7 @@ class PackedImages(SourceConfig):
         return items
 
     def _open(self, items: pa.Table, *, more: tuple[Label, ...]) -> "PackedPictures":
-        """`more` labels are integer columns of the table."""
+        """`more` labels are integer columns of the table, below zero where a listing states none."""
         vocabularies = self._vocabularies(items)
         vectors = None if self.vectors is None else TitleVectors(self.vectors)
         features: tuple[Feature, ...] = (
@@ -114,6 +114,7 @@ class PackedImages(SourceConfig):
             chosen.combine_chunks(),
             path=Path(expand(self.path)) / BYTES,
             features=Features(all=features),
+            numbered=tuple(label.name for label in more),
             vocabularies=vocabularies,
             vectors=vectors,
         )
@@ -177,14 +178,18 @@ class PackedPictures:
         *,
         path: Path,
         features: Features,
+        numbered: tuple[str, ...] = (),
         vocabularies: Vocabularies,
         vectors: TitleVectors | None = None,
     ):
+        """`numbered` columns are taken as they are."""
         self.features, self.vocabularies = features, vocabularies
-        self._path, self._items = path, items.select(["offset", "length"])
         self._image = features.one("image")
-        told = encode(items, features=features.without("image", VECTOR), vocabularies=vocabularies, file=str(path))
-        self._rows, self.rejects = told.rows, told.rejects
+        encoded = features.without("image", VECTOR, *numbered)
+        told = encode(items, features=encoded, vocabularies=vocabularies, file=str(path))
+        kept = items.take(pa.array(told.keep))
+        self._path, self._items, self.rejects = path, kept.select(["offset", "length"]), told.rejects
+        self._rows = {**told.rows, **{name: kept[name].to_numpy().astype(np.float32) for name in numbered}}
         if vectors is not None:
             self._rows[VECTOR] = vectors.of(self._rows["product"])
 

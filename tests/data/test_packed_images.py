@@ -84,6 +84,37 @@ def test_classes_are_numbered_and_named(tmp_path):
         PackedClasses(split="train", most=1, **shared).make()
 
 
+def test_a_listing_that_states_no_class_stays_and_one_set_aside_takes_its_picture_along(tmp_path, monkeypatch):
+    shared = {"path": str(FIXTURE), "tokens": 300, "max_rejects": 0.5, "cache": str(tmp_path)}
+    plain = source(tmp_path, "all", height=12, width=9)
+    config = PackedClasses(split="all", classes=("baseColour",), height=12, width=9, **shared)
+    items = config._listings()
+
+    def opened(column, values):
+        array = pa.array(values, items[column].type)
+        told = items.set_column(items.column_names.index(column), column, array)
+        monkeypatch.setattr(PackedClasses, "_listings", lambda self: told)
+        return config.make()
+
+    listed = opened("baseColour", ["NA"] * items.num_rows)
+    assert len(listed) == len(plain) and (listed._rows["baseColour"] == -1).all()
+    fewer = opened("product", [None, *items["product"].to_pylist()[1:]])
+    assert len(fewer) == len(plain) - 1 and fewer.rejects.count == 1
+    decoded = [i for i in range(1, len(plain)) if _decodes(plain, i)]
+    assert len(decoded) > 2
+    for i in decoded:
+        np.testing.assert_array_equal(fewer[i - 1]["image"], plain[i]["image"])
+        np.testing.assert_array_equal(fewer[i - 1]["title"], plain[i]["title"])
+
+
+def _decodes(pictures, index: int) -> bool:
+    try:
+        pictures[index]
+    except UserError:
+        return False
+    return True
+
+
 def test_a_tokenizer_that_came_with_weights_stands_in_for_ones_own(tmp_path):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "plain", "blue", "red", "##s", "t", "##shirt", "heel"]
     (tmp_path / "vocab.txt").write_text("\n".join(pieces))
