@@ -2,8 +2,8 @@
 
     python -m train configs/mim_mall.py --workdir runs/mim
 
-Stage 1 trains encoders on the listings alone; stage 2 (C-SFT) goes on with pairs of what was looked at and what was
-then clicked; their vectors are the fields and histories of stage 3: DIN by ids, DIN with the vectors, MIM (CiUBM) with
+Stage 1 trains encoders on the listings alone; stage 2 (C-SFT) goes on with searches by photo and what was clicked for
+them; their vectors are the fields and histories of stage 3: DIN by ids, DIN with the vectors, MIM (CiUBM) with
 those of stage 1 and of stage 2, the latter two also with id dropout. Ids are those of the training days, so a new item
 is unknown. stages.csft.experiment.model.bank=0 and stages.csft.experiment.source.hard=False leave out the negatives of
 time and of space.
@@ -38,11 +38,11 @@ DROPOUT = IdDropout(rates={"item": 0.1, "history": 0.1})
 OPTIMIZER = Optimizer(algorithm="adamw", lr=2e-3, warmup_steps=30, lr_schedule="cosine", weight_decay=0.01)
 
 
-def found_after(finds: str) -> RetrieveNamed:
-    """From what was looked at to what was clicked next, in the test days, among all listings."""
+def found_by_photo(finds: str) -> RetrieveNamed:
+    """From the photo of a search to what was clicked for it, in the test days, among all other listings."""
     mall = Mall()
     return RetrieveNamed(
-        source=MallCoClicks(mall=mall, split="test", most=1000),
+        source=MallCoClicks(mall=mall, split="test", asked="search", most=1000),
         corpus=MallCatalogue(mall=mall, split="all", parts=("image", "title")),
         target="sought",
         key="item",
@@ -69,7 +69,7 @@ def pretraining() -> Experiment:
         source=MallPairs(mall=mall),
         loader=Loader(batch_size=256, transforms=(TwoViews(),)),
         optimizer=OPTIMIZER,
-        evals={"title": titles, "clicked": found_after("image")},
+        evals={"title": titles, "clicked": found_by_photo("image")},
         steps=300,
     )
 
@@ -78,10 +78,10 @@ def csft() -> Experiment:
     return Experiment(
         model=MIMEncoder(bank=1024),
         task=Levels(levels={name: Level(query="query", item=name) for name in ("image", "text", "fused")}),
-        source=MallCoClicks(mall=Mall(), hard=True),
+        source=MallCoClicks(mall=Mall(), asked="search", hard=True),
         loader=Loader(batch_size=256),
         optimizer=chz.replace(OPTIMIZER, lr=1e-3),
-        evals={"clicked": found_after("image"), "clicked_fused": found_after("fused")},
+        evals={"clicked": found_by_photo("image"), "clicked_fused": found_by_photo("fused")},
         init_from=InitFrom(workdir="@pretraining", step="latest"),
         steps=150,
     )

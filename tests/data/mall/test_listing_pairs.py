@@ -9,6 +9,7 @@ from data.mall.build import build, shop_of
 from data.mall.co_clicks import MallCoClicks
 from data.mall.composed import CHANGES, MallComposed, _pairs, _values
 from data.mall.config import Mall
+from data.mall.image_search import ImageSearch, searches
 from data.mall.listing_pairs import NOBODY, another, products_of
 from data.mall.searches import MallCatalogue, MallSearches, looks
 from data.mall.views.words import lexicon
@@ -21,6 +22,7 @@ SOURCES = {
     "listing": MallSearches(mall=MALL, split="test", asked="listing"),
     "catalogue": MallCatalogue(mall=MALL, split="all"),
     "co_clicks": MallCoClicks(mall=MALL, hard=True),
+    "searched": MallCoClicks(mall=MALL, asked="search", hard=True),
     "composed": MallComposed(mall=MALL),
 }
 
@@ -98,6 +100,21 @@ def test_what_was_looked_at_before_a_click():
     ]
     assert fits[0] == before[0]
     assert len(MallCoClicks(mall=MALL, split="test", most=20).make()) == 20
+
+
+def test_what_a_photo_was_clicked_for():
+    log = searches(ImageSearch(mall=MALL))
+    start, end = MALL.period("valid")
+    source = MallCoClicks(mall=MALL, split="valid", asked="search").make()
+    now = (log["time"] >= start) & (log["time"] < end)
+    clicked = [
+        (q, i)
+        for q, items, clicks in zip(log["query"][now], log["item"][now], log["click"][now], strict=True)
+        for i in items[clicks]
+    ]
+    assert list(zip(source.sides["query_"][0], source.sides[""][0], strict=True)) == clicked and len(clicked) > 50
+    with pytest.raises(ValueError, match="end with a click"):
+        MallCoClicks(mall=MALL, asked="search", action="purchase")
 
 
 def test_a_change_names_what_differs_and_nothing_else():
