@@ -268,7 +268,7 @@ ABLATIONS = {
         "moon_mall model.pool=last",
     ),
     "mim_csft": Ablation(
-        "pairs of clicks align pictures with what is clicked next",
+        "searches by photo align pictures with what is clicked for them",
         "clicked/recall@100",
         "mim_mall@csft",
         "mim_mall@pretraining",
