@@ -55,7 +55,7 @@ class MOON(ModelConfig):
     core: bool = chz.field(default=True, doc="the core of each picture is read beside it")
     experts: GuidedExperts = chz.field(default_factory=GuidedExperts)
     pool: Literal["mean", "last"] = chz.field(default="mean", doc="last: a token of its own that ends the sequence")
-    bank: int = chz.field(default=1024, doc="products of past batches that are negatives too")
+    bank: int = chz.field(default=1024, doc="products of past batches that are negatives too; 0: none")
     image: str = "image"
     title: str = "title"
     category: str = chz.field(default="path", doc="feature with the words of the category")
@@ -81,7 +81,7 @@ class MOONModel(Model):
         self.segments = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (3 + len(words), dim)))
         self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.depth)])
         self.last = LayerNorm(dim, epsilon=1e-6)
-        self.bank = MemoryBank(config.bank, dim=dim)
+        self.bank = MemoryBank(config.bank, dim=dim) if config.bank else None
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         sides = (QUERY, PRODUCT) if rngs is None else (QUERY, PRODUCT, OTHER)
@@ -93,7 +93,7 @@ class MOONModel(Model):
             return outputs
         if OTHER in found:
             outputs["negatives"], outputs["negatives/known"] = (x[:, None] for x in found[OTHER])
-        if PRODUCT in found:
+        if PRODUCT in found and self.bank is not None:
             held, filled = self.bank(outputs["item"], rngs=rngs)
             outputs["bank"], outputs["bank/known"] = held, filled & jnp.any(held != 0, axis=1)
         return {**outputs, **balance_losses(self)}
