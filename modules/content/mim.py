@@ -48,6 +48,7 @@ class MIMEncoder(ModelConfig):
     hidden: int = chz.field(default=128, doc="width inside of f_M")
     masked: float = chz.field(default=0.0, doc="share of the title's tokens that stage 1 hides and has told; 0: none")
     bank: int = chz.field(default=0, doc="products of past batches that are negatives too")
+    key: str = chz.field(default="spu", doc="label of the bank: earlier listings of a query's product are no negatives")
     image: str = "image"
     title: str = "title"
 
@@ -63,7 +64,7 @@ class MIMEncoder(ModelConfig):
 class MIMEncoderModel(Model):
     def __init__(self, config: MIMEncoder, *, features: Features, rngs: nnx.Rngs):
         image, title = features[config.image], features[config.title]
-        self.image, self.title, self.masked = config.image, config.title, config.masked
+        self.image, self.title, self.masked, self.key = config.image, config.title, config.masked, config.key
         self.vision = config.vision.make(image.shape, rngs=rngs)
         self.language = config.language.make(tokens=title.size, length=title.max_len, rngs=rngs)
         self.image_out = Linear(self.vision.width, config.dim, use_bias=False, rngs=rngs)
@@ -89,8 +90,9 @@ class MIMEncoderModel(Model):
             outputs[f"{name}/negatives"], outputs[f"{name}/negatives/known"] = x[:, None], there[:, None]
         for name, bank in self.banks.items():
             if name in outputs:
-                held, filled = bank(outputs[name], rngs=rngs)
+                held, filled, label = bank(outputs[name], labels=batch.get(self.key), rngs=rngs)
                 outputs[f"{name}/bank"], outputs[f"{name}/bank/known"] = held, filled & jnp.any(held != 0, axis=1)
+                outputs[f"{name}/bank/label"] = label
         if HIDDEN in states:
             outputs[f"{AUX_LOSS}hidden"] = self._told(states[HIDDEN], ids=words[""][0], shown=words[HIDDEN])
         return outputs

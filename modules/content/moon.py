@@ -56,6 +56,7 @@ class MOON(ModelConfig):
     experts: GuidedExperts = chz.field(default_factory=GuidedExperts)
     pool: Literal["mean", "last"] = chz.field(default="mean", doc="last: a token of its own that ends the sequence")
     bank: int = chz.field(default=1024, doc="products of past batches that are negatives too; 0: none")
+    key: str = chz.field(default="spu", doc="label of the bank: earlier listings of a query's product are no negatives")
     image: str = "image"
     title: str = "title"
     category: str = chz.field(default="path", doc="feature with the words of the category")
@@ -67,7 +68,7 @@ class MOON(ModelConfig):
 
 class MOONModel(Model):
     def __init__(self, config: MOON, *, features: Features, rngs: nnx.Rngs):
-        self.image, self.core, self.pool = config.image, config.core, config.pool
+        self.image, self.core, self.pool, self.key = config.image, config.core, config.pool, config.key
         self.texts = (config.title, config.category, config.attributes)
         words = [features[name] for name in self.texts]
         if len({feature.size for feature in words}) > 1:
@@ -94,8 +95,9 @@ class MOONModel(Model):
         if OTHER in found:
             outputs["negatives"], outputs["negatives/known"] = (x[:, None] for x in found[OTHER])
         if PRODUCT in found and self.bank is not None:
-            held, filled = self.bank(outputs["item"], rngs=rngs)
+            held, filled, label = self.bank(outputs["item"], labels=batch.get(self.key), rngs=rngs)
             outputs["bank"], outputs["bank/known"] = held, filled & jnp.any(held != 0, axis=1)
+            outputs["bank/label"] = label
         return {**outputs, **balance_losses(self)}
 
     def _names(self, side: str) -> set[str]:

@@ -43,6 +43,7 @@ class Outside(NamedTuple):
 
     x: Float[Array, "*n k d"]
     where: Bool[Array, "*n k"] | None = None
+    label: Int[Array, "*n k"] | None = None  # what has a query's label is no negative of it
 
 
 class Fold(NamedTuple):
@@ -179,6 +180,9 @@ def _outside(
             logits = scale * jnp.einsum(letters, query.x, these.x, preferred_element_type=jnp.float32)
             where = jnp.ones(these.x.shape[:-1], bool) if these.where is None else these.where
             allowed = jnp.broadcast_to(where if where.ndim == 2 else where[None], logits.shape)
+            if query.label is not None and these.label is not None:
+                label = these.label if these.label.ndim == 2 else these.label[None]
+                allowed = allowed & (query.label[:, None] != label)
             if query.twin is not None and duplicate is not None:
                 allowed = allowed & (jnp.einsum(letters, query.twin, _direction(these.x)) <= duplicate)
             found.append((logits, allowed))

@@ -67,4 +67,6 @@ class Levels(Task):
 
 
 def _outside(outputs: Outputs, name: str) -> Outside | None:
-    return Outside(outputs[name], outputs.get(f"{name}/known")) if name in outputs else None
+    if name not in outputs:
+        return None
+    return Outside(outputs[name], outputs.get(f"{name}/known"), outputs.get(f"{name}/label"))
