@@ -76,7 +76,7 @@ def pretraining() -> Experiment:
 
 def csft() -> Experiment:
     return Experiment(
-        model=MIMEncoder(bank=1024),
+        model=MIMEncoder(bank=1024, bank_after=75),
         task=Levels(levels={name: Level(query="query", item=name) for name in ("image", "text", "fused")}),
         source=MallCoClicks(mall=Mall(), asked="search", hard=True),
         loader=Loader(batch_size=256),

@@ -46,7 +46,7 @@ def get_config() -> Experiment:
         )
 
     return Experiment(
-        model=MOON(),
+        model=MOON(bank_after=150),
         task=Contrastive(label="spu"),
         source=MallSearches(mall=mall, hard=True),
         loader=Loader(batch_size=64),

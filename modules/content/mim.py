@@ -49,6 +49,7 @@ class MIMEncoder(ModelConfig):
     masked: float = chz.field(default=0.0, doc="share of the title's tokens that stage 1 hides and has told; 0: none")
     bank: int = chz.field(default=0, doc="products of past batches that are negatives too")
     key: str = chz.field(default="spu", doc="label of the bank: earlier listings of a query's product are no negatives")
+    bank_after: int = chz.field(default=0, doc="batches before the bank counts, while vectors move fast")
     image: str = "image"
     title: str = "title"
 
@@ -72,7 +73,9 @@ class MIMEncoderModel(Model):
         self.fuse = MLP(widths=(config.hidden,)).make(2 * config.dim, outputs=config.dim, rngs=rngs)
         self.tell = Linear(self.language.width, self.language.width, rngs=rngs) if config.masked else None
         banks = ("image", "text", "fused") if config.bank else ()
-        self.banks = nnx.Dict({name: MemoryBank(config.bank, dim=config.dim) for name in banks})
+        self.banks = nnx.Dict(
+            {name: MemoryBank(config.bank, dim=config.dim, after=config.bank_after) for name in banks}
+        )
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         pictures = {

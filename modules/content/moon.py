@@ -57,6 +57,7 @@ class MOON(ModelConfig):
     pool: Literal["mean", "last"] = chz.field(default="mean", doc="last: a token of its own that ends the sequence")
     bank: int = chz.field(default=1024, doc="products of past batches that are negatives too; 0: none")
     key: str = chz.field(default="spu", doc="label of the bank: earlier listings of a query's product are no negatives")
+    bank_after: int = chz.field(default=0, doc="batches before the bank counts, while vectors move fast")
     image: str = "image"
     title: str = "title"
     category: str = chz.field(default="path", doc="feature with the words of the category")
@@ -82,7 +83,7 @@ class MOONModel(Model):
         self.segments = nnx.Param(nnx.initializers.normal(0.02)(rngs.params(), (3 + len(words), dim)))
         self.layers = nnx.List([Layer(config, rngs=rngs) for _ in range(config.depth)])
         self.last = LayerNorm(dim, epsilon=1e-6)
-        self.bank = MemoryBank(config.bank, dim=dim) if config.bank else None
+        self.bank = MemoryBank(config.bank, dim=dim, after=config.bank_after) if config.bank else None
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         sides = (QUERY, PRODUCT) if rngs is None else (QUERY, PRODUCT, OTHER)

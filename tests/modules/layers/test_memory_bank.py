@@ -55,3 +55,9 @@ def test_what_shows_a_querys_product_is_no_negative_of_it(rng):
     assert bank(jnp.asarray(item), rngs=None)[2].tolist() == [7, 1, 2, 6, 5, 6]
     bank(jnp.asarray(item), rngs=rngs)  # without labels nothing is left out
     assert (bank(jnp.asarray(item), rngs=None)[2][:4] < 0).all()
+
+
+def test_a_bank_may_wait_until_vectors_move_slowly():
+    bank, rngs = MemoryBank(4, dim=D, after=2), nnx.Rngs(0)
+    counts = [bank(jnp.ones((2, D)), rngs=rngs)[1].sum() for _ in range(4)]
+    assert counts == [0, 0, 4, 4]
