@@ -14,7 +14,9 @@ class Linear(nnx.Linear):
     """
 
     def __call__(self, inputs: Float[Array, "*b i"], out_sharding: Any = None) -> Float[Array, "*b o"]:
+        # Who follows a model to export it may stand in for the layer below by a function of its inputs alone.
+        more = {} if out_sharding is None else {"out_sharding": out_sharding}
         if inputs.ndim < 3:
-            return super().__call__(inputs, out_sharding)
-        rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), out_sharding)
+            return super().__call__(inputs, **more)
+        rows = super().__call__(inputs.reshape(-1, inputs.shape[-1]), **more)
         return rows.reshape(*inputs.shape[:-1], -1)
