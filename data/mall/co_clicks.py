@@ -9,7 +9,7 @@ from data.features import FIRST
 from data.mall.build import build, pointers
 from data.mall.config import Mall
 from data.mall.funnel import outcomes
-from data.mall.image_search import ImageSearch, searches
+from data.mall.image_search import ImageSearch, clicked
 from data.mall.listing_pairs import NOBODY, ListingPairs, Part, another, class_labels
 from data.mall.rng import uniforms
 from data.sources import SourceConfig
@@ -54,10 +54,9 @@ class MallCoClicks(SourceConfig):
         return ListingPairs(mall, sides=sides, columns=columns, features=class_labels(*columns))
 
     def _searched(self) -> tuple[np.ndarray, np.ndarray]:
-        log, (start, end) = searches(ImageSearch(mall=self.mall)), self.mall.period(self.split)
-        now = (log["time"] >= start) & (log["time"] < end)
-        request, slot = np.nonzero(log["click"] & now[:, None])
-        return log["query"][request], log["item"][request, slot]
+        start, end = self.mall.period(self.split)
+        found = clicked(ImageSearch(mall=self.mall), start=start, end=end)
+        return found["query"], found["item"]
 
     def _taken(self) -> tuple[np.ndarray, np.ndarray]:
         built = build(self.mall)

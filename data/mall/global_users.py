@@ -35,7 +35,7 @@ class MallGlobalUsers(SourceConfig):
     vector of the interest tags that a language model would write of the events, of which a stand-in names the two
     commonest leaves and themes, for half of the people (`tagged`). Training's moments leave room for the window within
     the training days. In evaluation the moment is the person's first known behaviour after them, `target`, and
-    `true_interests` has the leaves of the person's own. Of `guests`, whom the shop does not know, there is no row.
+    `true_interests` has the leaves of the person's own. Without `guests` no row is of one of them.
     """
 
     mall: Mall = chz.field(default_factory=lambda: Mall(size="small"))

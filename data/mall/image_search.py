@@ -56,6 +56,13 @@ def searches(law: ImageSearch) -> Table:
     return {name: column[order] for name, column in table.items()}
 
 
+def clicked(law: ImageSearch, *, start: int, end: int) -> Table:
+    """User, query and item of each click within a time."""
+    log = searches(law)
+    request, slot = np.nonzero(log["click"] & ((log["time"] >= start) & (log["time"] < end))[:, None])
+    return {"user": log["user"][request], "query": log["query"][request], "item": log["item"][request, slot]}
+
+
 def _block(law: ImageSearch, *, shop: Catalogue, rng: np.random.Generator, count: int) -> Table:
     query = choose(shop.weight, uniform=rng.random(count))
     pool = _candidates(law, shop=shop, query=query, rng=rng)

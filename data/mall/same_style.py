@@ -15,7 +15,7 @@ from data.errors import UserError
 from data.features import FIRST
 from data.mall.build import shop_of
 from data.mall.config import Mall
-from data.mall.image_search import ImageSearch, searches
+from data.mall.image_search import ImageSearch, clicked
 from data.mall.latents import Catalogue
 from data.mall.listing_pairs import ListingPairs, Part, another, class_labels, products_of
 from data.mall.rng import uniforms
@@ -58,12 +58,11 @@ def is_hardware(shop: Catalogue) -> np.ndarray:
 @lru_cache(maxsize=4)
 def pairs_of(law: ImageSearch, rule: ClickRule, split: str) -> Clicked:
     """The pairs of the training days' clicks among products of a split."""
-    log, shop = searches(law), shop_of(law.mall)
-    request, slot = np.nonzero(log["click"] & (log["time"] < law.mall.period("train")[1])[:, None])
-    trigger, offer = log["query"][request], log["item"][request, slot]
+    shop = shop_of(law.mall)
+    user, trigger, offer = clicked(law, start=0, end=law.mall.period("train")[1]).values()
     known = products_of(law.mall, split=split)
     keep = known[trigger] & known[offer]
-    trigger, offer, user = trigger[keep], offer[keep], log["user"][request][keep]
+    trigger, offer, user = trigger[keep], offer[keep], user[keep]
     words = titles(law.mall, shop=shop, items=np.arange(len(shop)))[0]
     relevance = words_in_common(words[trigger], words[offer])
     return clicked_pairs(trigger=trigger, offer=offer, user=user, rule=rule, category=shop.leaf, relevance=relevance)
