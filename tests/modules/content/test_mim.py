@@ -71,10 +71,12 @@ def test_the_fused_vector_is_of_both_and_what_is_missing_is_zero(batch):
 
 def test_negatives_in_time_and_space(batch):
     model = chz.replace(MIM, bank=6).make(FEATURES, rngs=nnx.Rngs(0))
+    batch = {**batch, "spu": np.arange(B, dtype=np.int32) + 7}
     first, second = trained(model, batch), trained(model, batch)
     for name in ("image", "text", "fused"):
         assert not first[f"{name}/bank/known"].any()
         held = np.asarray(second[f"{name}/bank"])
+        assert second[f"{name}/bank/label"][:B].tolist() == batch["spu"].tolist()
         np.testing.assert_array_equal(held[:B], first[name])
         np.testing.assert_array_equal(second[f"{name}/bank/known"][:B], first[f"{name}/known"])
         assert first[f"{name}/negatives"].shape == (B, 1, D)

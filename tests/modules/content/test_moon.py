@@ -175,6 +175,8 @@ def test_negatives_are_of_past_batches_and_of_the_leaf_and_teach_only_what_is_ne
     assert first["negatives"].shape == (B, 1, D)
     assert first["negatives/known"][:, 0].tolist() == [False, True, True, True]
     assert "aux_loss/balance" in first
+    told = {**batch, "spu": np.arange(B, dtype=np.int32) + 7}
+    assert [trained(model, told), trained(model, told)][1]["bank/label"][:B].tolist() == told["spu"].tolist()
     none = chz.replace(MOON_SMALL, bank=0).make(FEATURES, rngs=nnx.Rngs(0))
     assert "bank" not in trained(none, batch)
     # A checkpoint cannot hold an array of no size.
