@@ -118,7 +118,7 @@ def generators(vectors, tmp_path_factory):
             source=MallHalves(of=str(vectors), mall=MALL, lacks=part),
             loader=Loader(batch_size=64, prefetch=0),
             optimizer=Optimizer(lr=1e-2),
-            steps=120,
+            steps=240,
         )
         train(experiment, workdir=folder / part, say=lambda line: None)
     return {"captioner": str(folder / "title"), "painter": str(folder / "image")}

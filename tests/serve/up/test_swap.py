@@ -11,6 +11,7 @@ import pytest
 from data.manifest import write_manifest
 from serve.artifact import load
 from serve.index.build import build_live
+from serve.versions import point
 from tests.serve.up.conftest import ask, client_of, export, rows_of, serving, tensors, wait_for
 
 AUTH = {"Authorization": "Bearer t"}
@@ -164,10 +165,14 @@ def test_a_bad_version_is_refused_and_the_old_serves_on(app, folder, spoil, reas
     assert reload(app).json()["versions"] == {"model": good.name}
 
 
-def test_the_folder_is_watched_and_a_bad_version_is_tried_once(folder):
+def test_the_folder_is_watched_and_a_bad_version_is_tried_once(folder, tmp_path):
+    bad = export(tmp_path / "elsewhere", seed=2)
+    spoil_weights(bad)
     with serving(folder, watch_seconds=0.05) as app:
         house = app.state.house
-        spoil_weights(export(folder, seed=2))
+        # Spoiled before it is pointed at: the watcher could take up a whole one in between.
+        shutil.move(bad, folder / bad.name)
+        point(folder, name=bad.name)
         wait_for(lambda: refused(app) == 1)
         time.sleep(0.3)
         assert refused(app) == 1
