@@ -1,6 +1,6 @@
 """Seconds an epoch of SASRec with the full softmax on MovieLens-1M, beside plain PyTorch, in turns.
 
-    ADLOOM_DATA=... python -m tests.benchmarks.next_item_speed --peer PYTHON [--steps 20] [--rounds 3] [--json FILE]
+    ADLOOM_DATA=... python -m tests.benchmarks.next_item_speed --peer PYTHON [--steps 48] [--rounds 3] [--json FILE]
 
 Both: width 64, two blocks, two heads, dropout .2, the newest 200 items, batch 128, Adam, full softmax at every position
 that has a target, the same rows, each side in an order of its own. Ours pads to buckets of length, the peer to 200 and
@@ -41,7 +41,7 @@ def ours(*, steps: int) -> dict:
         loader=Loader(
             batch_size=BATCH,
             transforms=(NextTargets(target="target"),),
-            buckets=Buckets(widths=(25, 50, 75, 100, 150)),
+            buckets=Buckets(widths=(25, 50, 75, 100, 125, 150, 175)),
         ),
         optimizer=Optimizer(lr=1e-3),
         steps=10**6,
@@ -148,7 +148,7 @@ def peer(path: Path, *, steps: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="interpreter with torch")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", choices=("ours", "peer"), help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
