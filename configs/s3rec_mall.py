@@ -23,7 +23,6 @@ from train.tasks.s3_pretraining import S3Pretraining
 
 
 def get_config() -> Pipeline:
-    scratch = sasrec_mall.get_config()
     pretraining = Experiment(
         model=S3Rec(attributes=tuple(f"history_{name}" for name in ATTRIBUTE_NAMES)),
         task=S3Pretraining(),
@@ -32,6 +31,11 @@ def get_config() -> Pipeline:
         optimizer=Optimizer(lr=1e-3),
         steps=300,
     )
+    return against_scratch(pretraining, scratch=sasrec_mall.get_config(), part="test")
+
+
+def against_scratch(pretraining: Experiment, *, scratch: Experiment, part: str) -> Pipeline:
+    """SASRec as it is, and from the pre-trained encoder."""
     rows = {
         "scratch": scratch,
         "tuned": chz.replace(scratch, init_from=InitFrom(workdir="@pretraining", step="latest")),
@@ -43,7 +47,7 @@ def get_config() -> Pipeline:
             "gain": Compare(
                 title="Next products from scratch and after pre-training",
                 rows={name: f"@{name}" for name in rows},
-                metrics=("test/hit_rate@5", "test/hit_rate@20", "test/ndcg@20"),
+                metrics=tuple(f"{part}/{metric}" for metric in ("hit_rate@5", "hit_rate@20", "ndcg@20")),
             ),
         }
     )

@@ -58,7 +58,8 @@ class NextTargets(Transform):
 class RandomPrefix(Transform):
     """The history up to a place drawn for each row, and `target`, the item after it: one target a row, not one a place.
 
-    A history of a single item has no target, and 0 stands for it.
+    Where the rows have that label, it follows the whole history, and may be drawn as well; without, a history of a single
+    item has no target, and 0 stands for it.
     """
 
     history: str = chz.field(default="history", doc="sequence of item ids")
@@ -66,14 +67,16 @@ class RandomPrefix(Transform):
 
     def features(self, features: Features) -> Features:
         sequence_of_ids(features, self.history)
-        return features.plus(Ids(name=self.target))
+        return features if self.target in features else features.plus(Ids(name=self.target))
 
     def __call__(self, batch: Rows, *, rng: np.random.Generator) -> Rows:
         history, length = batch[self.history], batch[f"{self.history}/length"]
-        rows = np.arange(len(history))
-        place = 1 + np.floor(rng.random(len(history)) * np.maximum(length - 1, 1)).astype(np.int64)
+        rows, known = np.arange(len(history)), batch.get(self.target)
+        places = length - 1 if known is None else length
+        place = 1 + np.floor(rng.random(len(history)) * np.maximum(places, 1)).astype(np.int64)
         cut = np.minimum(place, length).astype(length.dtype)
-        target = np.where(length > 1, history[rows, np.minimum(place, history.shape[1] - 1)], 0)
+        within = history[rows, np.minimum(place, history.shape[1] - 1)]
+        target = np.where(place < length, within, 0 if known is None else known)
         kept = np.where(np.arange(history.shape[1]) < cut[:, None], history, 0)
         return {**batch, self.history: kept, f"{self.history}/length": cut, self.target: target.astype(history.dtype)}
 

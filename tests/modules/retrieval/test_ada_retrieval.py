@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from data.errors import UserError
-from data.features import FIRST, Categorical, Features, Sequence
+from data.features import FIRST, Categorical, Features, Label, Sequence
 from data.transforms.history import RandomPrefix
 from modules.retrieval.ada_retrieval import AdaRetrieval
 from modules.sequential.sasrec import SASRec
@@ -169,3 +169,18 @@ def test_a_random_prefix_ends_before_its_target(rng):
     assert seen == {1, 2, 3}
     declared = RandomPrefix().features(features())
     assert declared["target"].kind == "label"
+
+
+def test_a_known_target_follows_the_whole_history(rng):
+    history = np.array([[5, 6, 7], [9, 4, 0], [3, 0, 0]], np.int32)
+    length, known = np.array([3, 2, 1], np.int32), np.array([11, 12, 13], np.int32)
+    seen = set()
+    for _ in range(50):
+        cut = RandomPrefix()({"history": history, "history/length": length, "target": known}, rng=rng)
+        n = int(cut["history/length"][0])
+        seen.add(n)
+        assert cut["target"][0] == (history[0, n] if n < 3 else 11) and cut["target"][2] == 13
+        assert cut["history"][0].tolist() == history[0, :n].tolist() + [0] * (3 - n)
+    assert seen == {1, 2, 3}
+    labelled = features().plus(Label(name="target", type="class"))
+    assert RandomPrefix().features(labelled) is labelled
