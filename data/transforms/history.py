@@ -58,8 +58,8 @@ class NextTargets(Transform):
 class RandomPrefix(Transform):
     """The history up to a place drawn for each row, and `target`, the item after it: one target a row, not one a place.
 
-    Where the rows have that label, it follows the whole history, and may be drawn as well; without, a history of a single
-    item has no target, and 0 stands for it.
+    Where the rows have that label, it follows the whole history, and may be drawn as well; without, a history of a
+    single item has no target, and 0 stands for it.
     """
 
     history: str = chz.field(default="history", doc="sequence of item ids")
