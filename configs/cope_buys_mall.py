@@ -6,9 +6,9 @@ The encoder learns from pages, videos and live streams alone, and never sees a c
 """
 
 from configs import cope_mall
-from configs.what_it_buys import what_it_buys
+from configs.what_it_buys import Encoder, what_it_buys
 from train.pipeline import Pipeline
 
 
 def get_config() -> Pipeline:
-    return what_it_buys(encoder=cope_mall.get_config(), vectors=("page",))
+    return what_it_buys(Encoder(cope_mall.get_config(), vectors=("page",)))

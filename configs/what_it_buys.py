@@ -5,6 +5,9 @@ unknown id says something to both. Measured on the test period: all rows, "cold"
 training) and the "tail" (known, with fewer than TAIL clicks in the training days; one row in eight).
 """
 
+import dataclasses
+from collections.abc import Mapping
+
 import chz
 
 from configs.common import HISTORY, click_experiment
@@ -20,30 +23,49 @@ from train.evaluators import Slice
 from train.experiment import Experiment
 from train.metrics.auc import AUC
 from train.metrics.point import LogLoss
-from train.pipeline import Compare, Pipeline, Train
+from train.pipeline import Compare, Pipeline, Stage, Train
 
 TAIL = 10
-VECTORS = "@items/vectors"
 DROPOUT = IdDropout(rates={"item": 0.1, "history": 0.1})
 
 
-def what_it_buys(
-    *, encoder: Experiment, vectors: tuple[str, ...] = ("item",), items: SourceConfig | None = None
-) -> Pipeline:
-    """`vectors` are the encoder's outputs that go together into an item's vector; `items` has what they are read from,
-    by default the pictures and titles of all listings."""
-    rows = {"ids": click_stage(content=None), "vectors": click_stage(content=VECTORS)}
-    return Pipeline(
-        stages={
-            "encoder": Train(experiment=encoder),
-            "items": Embed(of="@encoder", source=items or MallProducts(mall=Mall()), name="vectors", vectors=vectors),
-            **rows,
-            "gain": Compare(
-                title="What the encoder's vectors buy DIN: all rows, listings that arrived later, and the tail",
-                rows={name: f"@{name}" for name in rows},
-                metrics=("test/auc", "test/cold/auc", "test/tail/auc", "test/cold/logloss"),
-            ),
-        }
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """`vectors` are the outputs that go together into an item's vector; `items` has what they are read from, by default
+    the pictures and titles of all listings."""
+
+    experiment: Experiment
+    vectors: tuple[str, ...] = ("item",)
+    items: SourceConfig | None = None
+
+    def embed(self, *, of: str) -> Embed:
+        return Embed(of=of, source=self.items or MallProducts(mall=Mall()), name="vectors", vectors=self.vectors)
+
+
+def what_it_buys(encoder: Encoder) -> Pipeline:
+    rows = {"ids": click_stage(content=None), "vectors": click_stage(content="@items/vectors")}
+    stages = {"encoder": Train(experiment=encoder.experiment), "items": encoder.embed(of="@encoder"), **rows}
+    title = "What the encoder's vectors buy DIN: all rows, listings that arrived later, and the tail"
+    return Pipeline(stages={**stages, "gain": gain(title, rows)})
+
+
+def what_they_buy(encoders: Mapping[str, Encoder]) -> Pipeline:
+    """Each encoder's vectors in a tower of their own; what an encoder's own config evaluates is not done again."""
+    made: dict[str, Stage] = {}
+    rows = {"ids": click_stage(content=None)}
+    for name, encoder in encoders.items():
+        made[f"{name}_encoder"] = Train(experiment=chz.replace(encoder.experiment, evals={}))
+        made[f"{name}_items"] = encoder.embed(of=f"@{name}_encoder")
+        rows[name] = click_stage(content=f"@{name}_items/vectors")
+    title = "What content encoders' vectors buy DIN: all rows, listings that arrived later, and the tail"
+    return Pipeline(stages={**made, **rows, "gain": gain(title, rows)})
+
+
+def gain(title: str, rows: Mapping[str, Stage]) -> Compare:
+    return Compare(
+        title=title,
+        rows={name: f"@{name}" for name in rows},
+        metrics=("test/auc", "test/cold/auc", "test/tail/auc", "test/cold/logloss"),
     )
 
 

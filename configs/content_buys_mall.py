@@ -1,0 +1,27 @@
+"""What the vectors of content encoders buy DIN on the mall's clicks, each in a tower of its own, beside ids alone.
+
+python -m train configs/content_buys_mall.py --workdir runs/content_buys
+python -m train configs/content_buys_mall.py --workdir runs/moon_buys --only ids,moon,gain
+
+"pair" learns from pictures and titles alone, "interbert" from which belong together; "esspr" from clicked photo
+searches and "moon" from all searches. COPE, MIM and VED have pipelines of their own: `cope_buys_mall`, `mim_mall`,
+`ved_mall`.
+Figures: docs/embeddings.md.
+"""
+
+from configs import esspr_mall, image_text_mall, interbert_mall, moon_mall
+from configs.what_it_buys import Encoder, what_they_buy
+from data.mall.config import Mall
+from data.mall.searches import MallCatalogue
+from train.pipeline import Pipeline
+
+
+def get_config() -> Pipeline:
+    return what_they_buy(
+        {
+            "pair": Encoder(image_text_mall.plain()),
+            "interbert": Encoder(interbert_mall.get_config(), vectors=("text", "image")),
+            "esspr": Encoder(esspr_mall.get_config(), vectors=("both",)),
+            "moon": Encoder(moon_mall.get_config(), items=MallCatalogue(mall=Mall(), split="all")),
+        }
+    )
