@@ -218,7 +218,7 @@ ABLATIONS = {
     ),
     "ved_pool": Ablation(
         "a category-aware pool beats all of the batch as negatives",
-        "style/recall@10",
+        "style/query-item/recall@10",
         "ved_mall@clicked",
         "ved_mall@clicked stages.clicked.experiment.task.pool=batch",
     ),
