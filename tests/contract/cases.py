@@ -72,7 +72,7 @@ def experiments(path: Path) -> dict[str, Experiment]:
 def lacking(experiment: Experiment) -> list[str]:
     """Variables that its paths begin with and that are not set: its real data or weights are not here."""
     found = re.findall(r"\$(ADLOOM_\w+)", json.dumps(dump(experiment)))
-    return sorted({name for name in found if name not in os.environ})
+    return sorted({name for name in found if not os.environ.get(name)})
 
 
 def encodes(experiment: Experiment) -> bool:
