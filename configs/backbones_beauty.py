@@ -3,7 +3,7 @@
 ADLOOM_DATA=... python -m train configs/backbones_beauty.py --workdir runs/backbones_beauty [--only hstu]
 
 Each is configs/sasrec_beauty.py with another model, IDNP with a loss of its own.
-Figures: docs/sequences.md.
+No full run is recorded yet.
 """
 
 import chz

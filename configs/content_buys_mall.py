@@ -1,7 +1,7 @@
 """What the vectors of content encoders buy DIN on the mall's clicks, each in a tower of its own, beside ids alone.
 
 python -m train configs/content_buys_mall.py --workdir runs/content_buys
-python -m train configs/content_buys_mall.py --workdir runs/moon_buys --only ids,moon,gain
+python -m train configs/content_buys_mall.py --workdir runs/moon_buys --only ids,moon
 
 "pair" learns from pictures and titles alone, "interbert" from which belong together; "esspr" from clicked photo
 searches and "moon" from all searches. COPE, MIM and VED have pipelines of their own: `cope_buys_mall`, `mim_mall`,
