@@ -23,16 +23,18 @@ COLUMNS = ("title", "categories", "genres", "year")
 WORD = re.compile(r"[a-z0-9]+")
 
 
-def texts(manual: Manual, *, rows: int) -> list[str]:
-    """One text per id; ids beyond the table's, the two that are no items, and items without a line are empty."""
+def texts(manual: Manual, *, rows: int, columns: tuple[str, ...] = COLUMNS) -> list[str]:
+    """One text per id, of those columns that there are.
+
+    Ids beyond the table's, the two that are no items, and items without a line have an empty one.
+    """
     if not manual.has(TABLE):
         raise UserError(f"{manual.folder} has no {TABLE} (columns {KEY}, title and categories): it holds the words")
-    schema = pa.schema([(KEY, pa.int64()), *((name, pa.string()) for name in COLUMNS)])
+    schema = pa.schema([(KEY, pa.int64()), *((name, pa.string()) for name in columns)])
     found = [""] * rows
-    optional = tuple(COLUMNS)
-    for table in manual.csv(TABLE, schema=schema, delimiter="\t", quote=False, key=KEY, optional=optional):
-        columns = [table[name].to_pylist() for name in COLUMNS]
-        for item, *words in zip(table[KEY].to_pylist(), *columns, strict=True):
+    for table in manual.csv(TABLE, schema=schema, delimiter="\t", quote=False, key=KEY, optional=columns):
+        told = [table[name].to_pylist() for name in columns]
+        for item, *words in zip(table[KEY].to_pylist(), *told, strict=True):
             row = item - 1 + FIRST
             if FIRST <= row < rows:
                 found[row] = " ".join(word for word in words if word)
@@ -81,7 +83,7 @@ def vectors(texts: list[str], *, width: int, space: list[str] | None = None) -> 
     return (found / np.where(length > 1e-6, length, 1)).astype(np.float32)
 
 
-def read_texts(folder: Path, *, rows: int) -> list[str]:
+def read_texts(folder: Path, *, rows: int, columns: tuple[str, ...] = COLUMNS) -> list[str]:
     """The texts of a folder; faulty lines stop it as they stop a build."""
     manual = Manual(folder, home="the data set's owner", max_rejects=0.01, md5={})
-    return texts(manual, rows=rows)
+    return texts(manual, rows=rows, columns=columns)

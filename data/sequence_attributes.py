@@ -2,12 +2,10 @@
 
 import chz
 import numpy as np
-import pyarrow as pa
 
-from data.building.read import Manual
 from data.errors import UserError
 from data.features import FIRST, Categorical, Sequence
-from data.item_texts import KEY, TABLE
+from data.item_texts import TABLE, read_texts
 from data.paths import expand
 from data.sequence_file import SequenceFile
 from data.sources import InMemory
@@ -46,15 +44,10 @@ class SequenceAttributes(SequenceFile):
 
     def _known(self, *, rows: int) -> list[np.ndarray]:
         """Of each level, the id of its category by that of an item."""
-        manual = Manual(expand(self.path), home="the data set's owner", max_rejects=self.max_rejects, md5={})
-        if not manual.has(TABLE):
-            raise UserError(f"{self.path} has no {TABLE} (columns {KEY} and {COLUMN}): it holds the categories")
-        schema = pa.schema([(KEY, pa.int64()), (COLUMN, pa.string())])
-        paths: list[list[str]] = [[] for _ in range(rows)]
-        for table in manual.csv(TABLE, schema=schema, delimiter="\t", quote=False, key=KEY):
-            for item, words in zip(table[KEY].to_pylist(), table[COLUMN].to_pylist(), strict=True):
-                if FIRST <= item - 1 + FIRST < rows and words:
-                    paths[item - 1 + FIRST] = words.split(APART)
+        told = read_texts(expand(self.path), rows=rows, columns=(COLUMN,))
+        if not any(told):
+            raise UserError(f"{self.path}/{TABLE} states no {COLUMN}: without any, use SequenceFile")
+        paths = [words.split(APART) if words else [] for words in told]
         levels = []
         for level in range(2, self.levels + 2):
             cut = [APART.join(path[:level]) if len(path) >= level else "" for path in paths]

@@ -59,7 +59,8 @@ def is_hardware(shop: Catalogue) -> np.ndarray:
 def pairs_of(law: ImageSearch, rule: ClickRule, split: str) -> Clicked:
     """The pairs of the training days' clicks among products of a split."""
     shop = shop_of(law.mall)
-    user, trigger, offer = clicked(law, start=0, end=law.mall.period("train")[1]).values()
+    found = clicked(law, start=0, end=law.mall.period("train")[1])
+    user, trigger, offer = found["user"], found["query"], found["item"]
     known = products_of(law.mall, split=split)
     keep = known[trigger] & known[offer]
     trigger, offer, user = trigger[keep], offer[keep], user[keep]

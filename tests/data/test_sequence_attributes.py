@@ -40,6 +40,9 @@ def test_each_level_is_a_path_and_absent_where_an_item_has_none(folder):
 
 
 def test_without_a_table_or_levels_it_says_so(folder):
+    (folder / "items.tsv").write_text("item_id\ttitle\n1\tcream\n5\toil\n")
+    with pytest.raises(UserError, match="states no categories"):
+        SequenceAttributes(path=str(folder)).make()
     (folder / "items.tsv").unlink()
     with pytest.raises(UserError, match=r"has no items\.tsv"):
         SequenceAttributes(path=str(folder)).make()
