@@ -24,8 +24,10 @@ from train.tasks.skip_gram import SkipGram
 
 
 def get_config() -> Experiment:
-    mall = Mall(size="small", users=6_000, commerce=Commerce(together=0.6))
+    return baskets(Mall(size="small", users=6_000, commerce=Commerce(together=0.6)))
 
+
+def baskets(mall: Mall) -> Experiment:
     def pairs(split: Split) -> PairsTogether:
         return PairsTogether(log=MallTaken(mall=mall, split=split), direction="forward")
 

@@ -39,8 +39,61 @@ ELSEWHERE = Mall(seed=7)
 
 def get_config() -> Pipeline:
     mall = Mall()
+    scratch = catalogue(mall)
+    tuned = chz.replace(scratch, init_from=InitFrom(workdir="@encoder", strict=True))
+    supervised = Experiment(
+        model=DNN(),
+        task=Pointwise(label="complete"),
+        source=MallWatches(mall=mall),
+        loader=Loader(batch_size=1024),
+        optimizer=Optimizer(lr=3e-3),
+        evals={
+            "replay": Replay(
+                source=MallReplay(mall=mall),
+                mall=mall,
+                logged=MallWatches(mall=mall, split="valid"),
+                metrics=(),
+                batch_size=4096,
+            )
+        },
+        steps=400,
+    )
+    untouched = chz.replace(tuned, steps=1, optimizer=Optimizer(lr=1e-9))
+    rows = {"as_it_came": untouched, "tuned": tuned, "scratch": scratch}
+    return Pipeline(
+        stages={
+            "encoder": Train(experiment=another_shop()),
+            **{name: Train(experiment=experiment) for name, experiment in rows.items()},
+            "supervised": Train(experiment=supervised),
+            "gain": Compare(
+                title="What tuning on the catalogue buys videos that nobody has watched",
+                rows={name.replace("_", " "): f"@{name}" for name in rows},
+                metrics=("space/item-video/recall@1", "space/query-video/recall@1", "people/new/recall@20"),
+            ),
+            "bias": Compare(
+                title="Videos ranked by a log of who finished what, and by content",
+                rows={"supervised": "@supervised", "content": "@tuned"},
+                metrics=(
+                    "replay/logged/auc",
+                    "replay/deep_view",
+                    "replay/new/deep_view",
+                    "replay/short_share",
+                    "replay/seconds_correlation",
+                ),
+            ),
+        }
+    )
+
+
+def another_shop() -> Experiment:
+    """Trained as the image-text model is, on the products and words of ELSEWHERE."""
+    return chz.replace(image_text_mall.plain(), source=MallPairs(mall=ELSEWHERE), evals={})
+
+
+def catalogue(mall: Mall) -> Experiment:
+    """Trained on the shop's pictures and titles."""
     base = image_text_mall.plain()
-    scratch = Experiment(
+    return Experiment(
         model=ShortVideo(),
         task=VideoContrastive(label="spu"),
         source=MallTriples(mall=mall),
@@ -76,47 +129,4 @@ def get_config() -> Pipeline:
             ),
         },
         steps=120,
-    )
-    tuned = chz.replace(scratch, init_from=InitFrom(workdir="@encoder", strict=True))
-    supervised = Experiment(
-        model=DNN(),
-        task=Pointwise(label="complete"),
-        source=MallWatches(mall=mall),
-        loader=Loader(batch_size=1024),
-        optimizer=Optimizer(lr=3e-3),
-        evals={
-            "replay": Replay(
-                source=MallReplay(mall=mall),
-                mall=mall,
-                logged=MallWatches(mall=mall, split="valid"),
-                metrics=(),
-                batch_size=4096,
-            )
-        },
-        steps=400,
-    )
-    untouched = chz.replace(tuned, steps=1, optimizer=Optimizer(lr=1e-9))
-    rows = {"as_it_came": untouched, "tuned": tuned, "scratch": scratch}
-    return Pipeline(
-        stages={
-            "encoder": Train(experiment=chz.replace(base, source=MallPairs(mall=ELSEWHERE), evals={})),
-            **{name: Train(experiment=experiment) for name, experiment in rows.items()},
-            "supervised": Train(experiment=supervised),
-            "gain": Compare(
-                title="What tuning on the catalogue buys videos that nobody has watched",
-                rows={name.replace("_", " "): f"@{name}" for name in rows},
-                metrics=("space/item-video/recall@1", "space/query-video/recall@1", "people/new/recall@20"),
-            ),
-            "bias": Compare(
-                title="Videos ranked by a log of who finished what, and by content",
-                rows={"supervised": "@supervised", "content": "@tuned"},
-                metrics=(
-                    "replay/logged/auc",
-                    "replay/deep_view",
-                    "replay/new/deep_view",
-                    "replay/short_share",
-                    "replay/seconds_correlation",
-                ),
-            ),
-        }
     )

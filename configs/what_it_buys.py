@@ -21,6 +21,7 @@ from modules.layers.embedding import Embedding
 from serve.stages import Embed
 from train.evaluators import Slice
 from train.experiment import Experiment
+from train.init_from import InitFrom
 from train.metrics.auc import AUC
 from train.metrics.point import LogLoss
 from train.pipeline import Compare, Pipeline, Stage, Train
@@ -32,11 +33,21 @@ DROPOUT = IdDropout(rates={"item": 0.1, "history": 0.1})
 @dataclasses.dataclass(frozen=True)
 class Encoder:
     """`vectors` are the outputs that go together into an item's vector; `items` has what they are read from, by default
-    the pictures and titles of all listings."""
+    the pictures and titles of all listings. `start` is trained before it and gives the weights to go on from."""
 
     experiment: Experiment
     vectors: tuple[str, ...] = ("item",)
     items: SourceConfig | None = None
+    start: Experiment | None = None
+
+    def stages(self, name: str, *, then: str) -> dict[str, Stage]:
+        """`name` trains the encoder, `then` makes the vectors."""
+        experiment = self.experiment
+        made: dict[str, Stage] = {}
+        if self.start is not None:
+            made[f"{name}_start"] = Train(experiment=self.start)
+            experiment = chz.replace(experiment, init_from=InitFrom(workdir=f"@{name}_start", strict=True))
+        return {**made, name: Train(experiment=experiment), then: self.embed(of=f"@{name}")}
 
     def embed(self, *, of: str) -> Embed:
         return Embed(of=of, source=self.items or MallProducts(mall=Mall()), name="vectors", vectors=self.vectors)
@@ -44,7 +55,7 @@ class Encoder:
 
 def what_it_buys(encoder: Encoder) -> Pipeline:
     rows = {"ids": click_stage(content=None), "vectors": click_stage(content="@items/vectors")}
-    stages = {"encoder": Train(experiment=encoder.experiment), "items": encoder.embed(of="@encoder"), **rows}
+    stages = {**encoder.stages("encoder", then="items"), **rows}
     title = "What the encoder's vectors buy DIN: all rows, listings that arrived later, and the tail"
     return Pipeline(stages={**stages, "gain": gain(title, rows)})
 
@@ -54,8 +65,8 @@ def what_they_buy(encoders: Mapping[str, Encoder]) -> Pipeline:
     made: dict[str, Stage] = {}
     rows = {"ids": click_stage(content=None)}
     for name, encoder in encoders.items():
-        made[f"{name}_encoder"] = Train(experiment=chz.replace(encoder.experiment, evals={}))
-        made[f"{name}_items"] = encoder.embed(of=f"@{name}_encoder")
+        alone = dataclasses.replace(encoder, experiment=chz.replace(encoder.experiment, evals={}))
+        made |= alone.stages(f"{name}_encoder", then=f"{name}_items")
         rows[name] = click_stage(content=f"@{name}_items/vectors")
     title = "What content encoders' vectors buy DIN: all rows, listings that arrived later, and the tail"
     return Pipeline(stages={**made, **rows, "gain": gain(title, rows)})
