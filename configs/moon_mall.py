@@ -4,9 +4,12 @@ python -m train configs/moon_mall.py --workdir runs/moon
 python -m train configs/moon_mall.py --workdir runs/moon_whole model.core=False
 python -m train configs/moon_mall.py --workdir runs/moon_routed model.experts.guided=False
 python -m train configs/moon_mall.py --workdir runs/moon_batch model.bank=0 source.hard=False
+python -m train configs/moon_mall.py --workdir runs/moon_mean model.pool=mean
 
 On products that no training row shows: from a picture, from words and from another listing's page to the listing, among
 all of theirs; and leaf and attributes by the nearest class name, of pages that state neither.
+Words are learned from scratch here. It takes a last token that pools, since two tokens in three of a mean would be a
+picture's, and steps ten times as long for the vectors of words, each of which few batches hold.
 Figures: README, table of systems.
 """
 
@@ -46,11 +49,18 @@ def get_config() -> Experiment:
         )
 
     return Experiment(
-        model=MOON(bank_after=150),
+        model=MOON(bank_after=300, pool="last"),
         task=Contrastive(label="spu"),
         source=MallSearches(mall=mall, hard=True),
         loader=Loader(batch_size=64),
-        optimizer=Optimizer(algorithm="adamw", lr=1e-3, warmup_steps=30, lr_schedule="cosine", weight_decay=0.01),
+        optimizer=Optimizer(
+            algorithm="adamw",
+            lr=1e-3,
+            warmup_steps=30,
+            lr_schedule="cosine",
+            weight_decay=0.01,
+            lr_scale=(("^tokens/", 10.0),),
+        ),
         evals={
             "image": retrieval("image"),
             "words": retrieval("words"),
@@ -61,5 +71,5 @@ def get_config() -> Experiment:
                 batch_size=128,
             ),
         },
-        steps=250,
+        steps=350,
     )

@@ -262,11 +262,12 @@ ABLATIONS = {
         "moon_mall model.bank=0 source.hard=False",
     ),
     "moon_pool": Ablation(
-        "the mean of all tokens is no worse than the last",
+        "the mean of all tokens finds what a picture shows no worse than the last",
         "image/recall@10",
+        "moon_mall model.pool=mean",
         "moon_mall",
-        "moon_mall model.pool=last",
     ),
+    "moon_pool_words": Ablation("and what words ask for", "words/recall@10", "moon_mall model.pool=mean", "moon_mall"),
     "mim_csft": Ablation(
         "searches by photo align pictures with what is clicked for them",
         "clicked/recall@100",
