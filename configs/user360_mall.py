@@ -6,7 +6,8 @@ python -m train configs/user360_mall.py --workdir runs/user360_raw source.cleani
 "next" ranks the next event of each person among all tokens, "few" of it those of whom ten events and fewer are known;
 "interests" ranks all leaves for the person's own four, which no training row names. `task.align=0`, `task.interests=0`,
 `task.logq=False` and `model.times=False` leave out an ingredient. `python -m serve embed runs/user360 --source train
---id user --vectors user --output people` writes the vectors.
+--id user --vectors user --output people` writes the vectors. A token is in few batches, kinds and hours are in all:
+steps ten times as long let its vector keep pace with theirs.
 Figures: docs/people.md.
 """
 
@@ -36,7 +37,14 @@ def get_config() -> Experiment:
             batch_size=128,
             transforms=(SharedNegatives(items="behaviour"), Cloze(history="behaviour", rate=0.2, last=0.5)),
         ),
-        optimizer=Optimizer(algorithm="adamw", lr=2e-3, warmup_steps=20, lr_schedule="cosine", weight_decay=0.01),
+        optimizer=Optimizer(
+            algorithm="adamw",
+            lr=2e-3,
+            warmup_steps=20,
+            lr_schedule="cosine",
+            weight_decay=0.01,
+            lr_scale=(("^token/", 10.0),),
+        ),
         evals={
             "next": RankItems(source=later, metrics=(HitRate(ks=(10,)), NDCG(ks=(10,))), slices=few),
             "interests": RankNamed(
