@@ -15,6 +15,7 @@ import math
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,7 @@ from data.errors import UserError
 from train.progress import RowsDone, Show, Style, show
 
 METRICS, ENVIRONMENT = "metrics.jsonl", "environment.json"
+AHEAD = 8  # steps that may be queued beside the one that runs
 
 
 class NotFinite(UserError):
@@ -139,6 +141,7 @@ class Logger:
         self._open: _Interval = _Interval()
         self._closed: _Interval | None = None
         self._last: float | None = None  # when the previous step was queued; None after a pause
+        self._ahead: deque[jax.Array] = deque(maxlen=AHEAD)
         self._timed_steps, self._timed_seconds = timed
         self._profiling = False
         self._lines = self._board = None
@@ -167,11 +170,15 @@ class Logger:
     def train(self, step: int, logs: Mapping[str, jax.Array], *, waited: float = 0.0, compiled: bool = False) -> None:
         """Metrics of `step`, just queued; `waited` are the seconds the loop spent on getting its batch.
 
-        A step that was compiled first is waited for and counts in no rate.
+        A step that was compiled first is waited for and counts in no rate. Of the others no more than AHEAD stay
+        queued: enough to keep the device busy, so few that rates are of steps done and batches do not pile up on it.
         """
         if compiled:
             jax.block_until_ready(logs["loss"])
             self._last = None
+        if len(self._ahead) == AHEAD:
+            jax.block_until_ready(self._ahead[0])
+        self._ahead.append(logs["loss"])
         now, part = time.perf_counter(), self._open
         if self._last is not None:
             part.timed += 1

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from data.errors import UserError
-from train.log import Logger, Logging, NotFinite, read_metrics
+from train.log import AHEAD, Logger, Logging, NotFinite, read_metrics
 from train.progress import Bar, clock, figures, short
 
 
@@ -61,6 +61,28 @@ def test_rates_leave_out_the_first_step_and_pauses(tmp_path, monkeypatch):
         assert values["train/steps_per_s"] == pytest.approx(2.0)
         assert values["train/rows_per_s"] == pytest.approx(8.0)
         assert values["train/data_wait"] == pytest.approx(0.2)
+
+
+class Step:
+    """A loss that is ready only once somebody waits for it."""
+
+    waited: list[int] = []
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def block_until_ready(self):
+        self.waited.append(self.number)
+        return self
+
+
+def test_the_loop_runs_no_more_than_a_few_steps_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr(Step, "waited", [])
+    log = logger(tmp_path, every=100, steps=100)
+    for step in range(1, AHEAD + 4):
+        log.train(step, {"loss": Step(step)})
+        assert Step.waited == list(range(1, step - AHEAD + 1))
+    log.close()
 
 
 def test_the_time_of_a_run_has_every_step_but_those_that_were_compiled(tmp_path, monkeypatch):
