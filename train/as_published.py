@@ -9,7 +9,7 @@ from modules.base import ModelConfig
 from train.experiment import Experiment
 from train.init_from import Start
 from train.optim import Optimizer
-from train.pipeline import Results, Say, Stage
+from train.pipeline import Results, Say, Stage, Train
 from train.tasks.contrastive import Contrastive
 
 
@@ -22,8 +22,6 @@ class AsPublished(Stage):
     source: SourceConfig = chz.field(doc="whose features and tokenizer the model takes")
 
     def run(self, *, out: Path, say: Say) -> Results:
-        from train.loop import train  # the loop is heavy and a pipeline is read without it
-
         # Nothing learns, so no moments are made for it.
         frozen = Optimizer(lr_scale=((".", 0.0),))
         experiment = Experiment(
@@ -34,4 +32,4 @@ class AsPublished(Stage):
             init_from=self.start,
             steps=0,
         )
-        return train(experiment, workdir=out, say=say).results()
+        return Train(experiment=experiment).run(out=out, say=say)

@@ -46,6 +46,7 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)  # the last of each evaluator
     best: Best | None = None  # where the experiment names a metric to go by
     speed: Mapping[str, float] = field(default_factory=dict)  # without compilation, evaluation and saving
+    stopped: bool = False  # on request, be it so late that the run is finished all the same: nothing may follow it
 
     def results(self) -> dict[str, float]:
         """What comparisons read: the figures of the best evaluation, of the last where there is no best."""
@@ -156,6 +157,7 @@ class _Run:
             metrics=self.metrics,
             best=None if best is None else Best(step=best["step"], metrics=best["metrics"]),
             speed=self._speed(),
+            stopped=stopping or self.stop.agreed(0),
         )
 
     def _is_new(self, batch: Mapping[str, Any]) -> bool:

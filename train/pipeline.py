@@ -51,7 +51,7 @@ class Train(Stage):
         from train.loop import train  # the loop is heavy and a pipeline is read without it
 
         outcome = train(self.experiment, workdir=out, say=say)
-        if not outcome.finished:
+        if outcome.stopped:
             raise Interrupted(f"stopped at step {outcome.step} of {self.experiment.steps}")
         return outcome.results()
 

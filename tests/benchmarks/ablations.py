@@ -33,7 +33,10 @@ def figure(words: str, *, seed: int, metric: str, workdir: Path) -> float:
     if stage:
         metrics = run_pipeline(resolved.only([stage]), workdir=workdir / name, say=lambda line: None)[stage]
     else:
-        metrics = train(resolved, workdir=workdir / name, say=lambda line: None).metrics
+        outcome = train(resolved, workdir=workdir / name, say=lambda line: None)
+        if outcome.stopped:
+            sys.exit(f"stopped at step {outcome.step}; the same command goes on")
+        metrics = outcome.metrics
     if metric not in metrics:
         raise KeyError(f"{config} has no figure {metric!r}, but {', '.join(sorted(metrics))}")
     return metrics[metric]

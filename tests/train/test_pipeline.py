@@ -1,6 +1,7 @@
 """Pipelines: order by reference, done stages skipped, changed stages and what hangs on them run again."""
 
 import json
+import signal
 from pathlib import Path
 
 import chz
@@ -8,7 +9,8 @@ import pytest
 
 from data.errors import UserError
 from tests.train.tiny import tiny
-from train.pipeline import Compare, Pipeline, Stage, Train, references, run_pipeline
+from train import loop
+from train.pipeline import Compare, Interrupted, Pipeline, Stage, Train, references, run_pipeline
 from train.workdir import Workdir
 
 pytestmark = pytest.mark.usefixtures("storable_tests")
@@ -115,6 +117,25 @@ def test_a_part_of_a_pipeline_keeps_what_it_needs_and_its_rows_of_the_tables(tmp
     assert set(p.only(["a"]).stages) == {"a"}
     with pytest.raises(UserError, match="no stage is called 'tabel'; did you mean 'table'"):
         p.only(["tabel"])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in a step", "in the last evaluation"])
+def test_nothing_follows_a_stage_that_was_asked_to_stop(tmp_path, monkeypatch, late):
+    """Even where the request came so late that the stage had ended; the same command goes on behind it."""
+    p = Pipeline(stages={"a": Train(experiment=tiny(every=None)), "b": Write(number=1)})
+    owner, name = (loop._Run, "_conclude") if late else (loop, "put_batch")
+    original = getattr(owner, name)
+
+    def ask(*args, **words):
+        signal.raise_signal(signal.SIGTERM)
+        return original(*args, **words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, ask)
+        with pytest.raises(Interrupted, match=f"stopped at step {12 if late else 1} of 12"):
+            run(p, tmp_path)
+    assert not RAN
+    assert set(run(p, tmp_path)) == {"a", "b"} and RAN == [1]
 
 
 def test_a_training_stage_is_a_workdir_and_its_figures_are_compared(tmp_path):

@@ -68,7 +68,7 @@ class Repeat(Stage):
 
         experiment = chz.replace(base, seed=seed, loader=chz.replace(base.loader, seed=seed))
         outcome = loop.train(experiment, workdir=folder, say=lambda line: say(f"  {line}"))
-        if not outcome.finished:
+        if outcome.stopped:
             raise Interrupted(f"stopped at step {outcome.step} of {experiment.steps}, seed {seed}")
         return {
             "seed": seed,

@@ -67,7 +67,7 @@ class Search(Stage):
                 return {**record, "number": number, "drawn": drawn, "same_as": record["number"]}
         experiment = overridden(self.experiment, overrides)
         outcome = loop.train(experiment, workdir=folder, say=lambda line: say(f"  {line}"))
-        if not outcome.finished:
+        if outcome.stopped:
             raise Interrupted(f"stopped in trial {number + 1} of {self.trials}")
         found = outcome.results()
         if self.metric not in found:

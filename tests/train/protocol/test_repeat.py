@@ -63,7 +63,7 @@ def test_seeds_that_are_done_are_not_trained_again(tmp_path, monkeypatch):
 
 
 def test_a_stop_in_a_seed_is_no_result(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "train", lambda *_, **__: loop.Outcome(step=3, finished=False))
+    monkeypatch.setattr(loop, "train", lambda *_, **__: loop.Outcome(step=3, finished=False, stopped=True))
     with pytest.raises(Interrupted, match="stopped at step 3 of 8, seed 7"):
         run(tmp_path / "a", seeds=(7,))
     assert not (tmp_path / "a/results.json").exists()

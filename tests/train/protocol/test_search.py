@@ -117,7 +117,7 @@ def test_a_trial_is_a_training_run(tmp_path):
 
 
 def test_a_stop_in_a_trial_leaves_the_search_to_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "train", lambda *_, **__: loop.Outcome(step=3, finished=False))
+    monkeypatch.setattr(loop, "train", lambda *_, **__: loop.Outcome(step=3, finished=False, stopped=True))
     with pytest.raises(Interrupted, match="stopped in trial 1 of 2"):
         run(tmp_path / "a", trials=2)
     assert not (tmp_path / "a/trials/0.json").exists()
