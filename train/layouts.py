@@ -4,7 +4,7 @@ A rule says which tensors there make one parameter here, and how; `{i}` and `{j}
 sides. What a family's files hold beside the encoder is listed as unused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -263,6 +263,27 @@ EFFICIENTNET_LITE = Layout(
     unused=(r".*\.num_batches_tracked", r"classifier\..*"),
 )
 
+
+
+def _numbered_through(counts: tuple[int, ...]) -> Iterator[Rule]:
+    """Blocks numbered from the first to the last, whatever stage they are of; the first has nothing to expand."""
+    places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
+    for n, (i, j) in enumerate(places):
+        if n:
+            yield from _conv_norm(f"stages/{i}/{j}/expand", f"_blocks.{n}._expand_conv", f"_blocks.{n}._bn0")
+        yield from _conv_norm(f"stages/{i}/{j}/depthwise", f"_blocks.{n}._depthwise_conv", f"_blocks.{n}._bn1")
+        yield from _conv_norm(f"stages/{i}/{j}/project", f"_blocks.{n}._project_conv", f"_blocks.{n}._bn2")
+
+
+EFFICIENTNET_LITE0 = Layout(
+    rules=(
+        *_conv_norm("stem", "_conv_stem", "_bn0"),
+        *_numbered_through((1, 2, 2, 3, 3, 4, 1)),
+        *_conv_norm("head", "_conv_head", "_bn1"),
+    ),
+    unused=(r".*\.num_batches_tracked", r"_fc\..*"),
+)
+
 _DECODER_BLOCK = {
     "query": "self_attn.q_proj",
     "key": "self_attn.k_proj",
@@ -301,4 +322,5 @@ LAYOUTS: Mapping[str, Layout] = {
     "siglip_vision": SIGLIP_VISION,
     "siglip_text": SIGLIP_TEXT,
     "efficientnet_lite": EFFICIENTNET_LITE,
+    "efficientnet_lite0": EFFICIENTNET_LITE0,
 }

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from modules.encoders.vision import Encoder, ImageEncoder, Shape, to_unit
+from modules.layers.depthwise import Depthwise
 from modules.layers.norm import BatchNorm
 
 # Table 1 of the paper: blocks, kernel, stride of the first, expansion, channels.
@@ -90,7 +91,7 @@ class MBConv(nnx.Module):
         self.residual = stride == 1 and inputs == outputs
         self.expand = ConvNorm(inputs, inner, kernel=1, momentum=momentum, rngs=rngs) if expand > 1 else None
         self.depthwise = ConvNorm(
-            inner, inner, kernel=kernel, stride=stride, groups=inner, momentum=momentum, rngs=rngs
+            inner, inner, kernel=kernel, stride=stride, depthwise=True, momentum=momentum, rngs=rngs
         )
         self.project = ConvNorm(inner, outputs, kernel=1, momentum=momentum, rngs=rngs)
 
@@ -108,19 +109,15 @@ class ConvNorm(nnx.Module):
         *,
         kernel: int,
         stride: int = 1,
-        groups: int = 1,
+        depthwise: bool = False,
         momentum: float,
         rngs: nnx.Rngs,
     ):
-        self.conv = nnx.Conv(
-            inputs,
-            outputs,
-            kernel_size=(kernel, kernel),
-            strides=(stride, stride),
-            feature_group_count=groups,
-            use_bias=False,
-            rngs=rngs,
-        )
+        if depthwise:
+            self.conv = Depthwise(inputs, kernel=kernel, stride=stride, rngs=rngs)
+        else:
+            sides, strides = (kernel, kernel), (stride, stride)
+            self.conv = nnx.Conv(inputs, outputs, kernel_size=sides, strides=strides, use_bias=False, rngs=rngs)
         self.norm = BatchNorm(outputs, momentum=momentum, epsilon=EPSILON)
 
     def __call__(self, x: Float[Array, "b h w i"], *, rngs: nnx.Rngs | None) -> Float[Array, "b k l o"]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import save_file
 
 from data.features import Features, Image, Text
 from data.tokenizer import load
@@ -16,7 +17,8 @@ from modules.encoders.bert import BERT
 from modules.encoders.clip import CLIPText, CLIPVision, SigLIPText, SigLIPVision
 from modules.encoders.efficientnet import EfficientNetLite
 from modules.encoders.vit import ViTBase
-from tests.modules.encoders.published import loaded, reference, write
+from tests.modules.encoders.published import arrays_of, loaded, reference, write
+from train.init_from import STATS
 from train.pretrained import Pretrained
 
 TINY = {"dim": 16, "depth": 2, "heads": 4, "hidden": 24}
@@ -90,6 +92,32 @@ def test_efficientnet_lite(tmp_path):
     theirs = reference("efficientnet_lite")
     model = published(EfficientNetLite(width=0.5, depth=1.1), "efficientnet_lite", tmp_path, shape=(64, 48, 3))
     assert_near(jax.jit(lambda images: model(images))(theirs["images"]), theirs["pooled"])
+
+
+def test_efficientnet_lite0_numbers_its_blocks_through(tmp_path):
+    """The published Lite0's file: sixteen blocks, of which the first has nothing to expand, a classifier, counters."""
+    config = EfficientNetLite(width=0.25, head=16)
+    arrays = arrays_of(nnx.eval_shape(lambda: config.make((32, 32, 3), rngs=nnx.Rngs(0))))
+    blocks = [(i, j) for i, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for j in range(count)]
+    theirs = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    for n, (i, j) in enumerate(blocks):
+        layers = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1")}
+        for layer, pair in (layers | {"project": ("_project_conv", "_bn2")}).items():
+            theirs[f"stages/{i}/{j}/{layer}"] = tuple(f"_blocks.{n}.{name}" for name in pair)
+    kinds = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    rng, values, file = np.random.default_rng(0), {}, {"_fc.weight": np.zeros((4, 16), np.float32)}
+    for name, array in arrays.items():
+        values[name] = rng.normal(size=array.shape).astype(np.float32)
+        layer, part, kind = name.removeprefix(STATS).rsplit("/", 2)
+        there = f"{theirs[layer][0 if part == 'conv' else 1]}.{kinds[kind]}"
+        file[there] = values[name].transpose(3, 2, 0, 1).copy() if part == "conv" else values[name]
+        if kind == "mean":
+            file[there.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
+    save_file(file, tmp_path / "model.safetensors")
+    found, _ = Pretrained(path=str(tmp_path), layout="efficientnet_lite0").match(arrays)
+    assert found.keys() == values.keys() and len(found) == 5 * (2 + 3 * len(blocks) - 1)
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, values[name])
 
 
 FEATURES = Features(all=(Image(name="image", height=24, width=24), Text(name="title", tokens=43, length=12)))
