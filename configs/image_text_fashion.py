@@ -32,14 +32,17 @@ def get_config() -> Experiment:
     return experiment()
 
 
-def experiment(*, tokenizer: str | None = None, vectors: str | None = None) -> Experiment:
-    """With the tokenizer, or the vectors of titles, of a published encoder."""
+def experiment(
+    *, tokenizer: str | None = None, vectors: str | None = None, picture_vectors: str | None = None
+) -> Experiment:
+    """With the tokenizer, or the vectors of titles or pictures, of a published encoder."""
+    given = {"path": FOLDER, "tokenizer": tokenizer, "vectors": vectors, "picture_vectors": picture_vectors}
 
     def listings(split: Split, *, most: int | None = None) -> PackedClasses:
-        return PackedClasses(path=FOLDER, tokenizer=tokenizer, vectors=vectors, split=split, most=most)
+        return PackedClasses(split=split, most=most, **given)
 
     def pairs(split: Split) -> PackedImages:
-        return PackedImages(path=FOLDER, tokenizer=tokenizer, vectors=vectors, split=split)
+        return PackedImages(split=split, pixels=picture_vectors is None, **given)
 
     everything = listings("all")
     valid = Retrieve(

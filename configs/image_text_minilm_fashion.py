@@ -23,7 +23,7 @@ from serve.stages import Embed
 from train.as_published import AsPublished
 from train.experiment import Experiment
 from train.optim import Optimizer
-from train.pipeline import Pipeline, Train
+from train.pipeline import Pipeline, Stage, Train
 from train.pretrained import Pretrained
 
 FOLDER = "$ADLOOM_MINILM"
@@ -31,18 +31,19 @@ MINILM = BERT(dim=384, depth=6)
 
 
 def get_config() -> Pipeline:
-    titles = PackedTitles(path=image_text_fashion.FOLDER, tokenizer=f"{FOLDER}/tokenizer.json")
-    return Pipeline(
-        stages={
-            "minilm": AsPublished(
-                model=Sentence(language=MINILM),
-                start=Pretrained(path=FOLDER, layout="bert", under="language"),
-                source=titles,
-            ),
-            "titles": Embed(of="@minilm", source=titles, id="product", vectors=("query",), batch=256),
-            "pair": Train(experiment=pair(vectors="@titles/vectors.npz")),
-        }
-    )
+    return Pipeline(stages={**titles(), "pair": Train(experiment=pair(vectors="@titles/vectors.npz"))})
+
+
+def titles() -> dict[str, Stage]:
+    source = PackedTitles(path=image_text_fashion.FOLDER, tokenizer=f"{FOLDER}/tokenizer.json")
+    return {
+        "minilm": AsPublished(
+            model=Sentence(language=MINILM),
+            start=Pretrained(path=FOLDER, layout="bert", under="language"),
+            source=source,
+        ),
+        "titles": Embed(of="@minilm", source=source, id="product", vectors=("query",), batch=256),
+    }
 
 
 def pair(*, vectors: str) -> Experiment:

@@ -4,7 +4,7 @@ images.bin, images.idx.tsv (id, offset, length), items.tsv (id, title, attribute
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +35,7 @@ BYTES = "images.bin"
 Split = Literal["train", "val", "all"]
 TITLE = "title.json"
 VECTOR = "title_vector"
+PICTURE_VECTOR = "image_vector"
 
 
 def listings(manual: Manual) -> pa.Table:
@@ -72,7 +73,8 @@ class PackedImages(SourceConfig):
     """Picture and title of each listing.
 
     The tokenizer is learnt from the training titles, once, into the cache, or is the one that came with weights. With
-    `vectors`, which an encoder that stays as it is made beforehand, a listing also has its title's as "title_vector".
+    `vectors`, which an encoder that stays as it is made beforehand, a listing also has its title's as "title_vector",
+    with `picture_vectors` its picture's as "image_vector"; beside these, pixels may be left out.
     """
 
     path: str = chz.field(doc="folder with images.bin, images.idx.tsv, items.tsv, split.tsv; may begin with $NAME")
@@ -84,6 +86,8 @@ class PackedImages(SourceConfig):
         default=None, doc="tokenizer.json or vocab.txt of published weights; may begin with $NAME; None: learnt"
     )
     vectors: str | None = chz.field(default=None, doc="vectors of the titles by product, as embed wrote them")
+    picture_vectors: str | None = chz.field(default=None, doc="vectors of the pictures by listing, as embed wrote them")
+    pixels: bool = chz.field(default=True, doc="False: pictures are not decoded, where their vectors are enough")
     length: int = chz.field(default=16, doc="tokens of a title kept")
     max_rejects: float = chz.field(default=0.01, doc="share of rows that may be set aside before the run stops")
     cache: str | None = chz.field(default=None, doc="cache folder; default: $XDG_CACHE_HOME/adloom or ~/.cache/adloom")
@@ -101,11 +105,16 @@ class PackedImages(SourceConfig):
     def _open(self, items: pa.Table, *, more: tuple[Label, ...]) -> "PackedPictures":
         """`more` labels are integer columns of the table, below zero where a listing states none."""
         vocabularies = self._vocabularies(items)
-        vectors = None if self.vectors is None else TitleVectors(self.vectors)
+        vectors = [
+            VectorsById(path, name=name, of=of)
+            for name, of, path in ((VECTOR, "product", self.vectors), (PICTURE_VECTOR, "id", self.picture_vectors))
+            if path is not None
+        ]
+        image = Image(name="image", height=self.height, width=self.width, role="item")
         features: tuple[Feature, ...] = (
-            Image(name="image", height=self.height, width=self.width, role="item"),
+            *((image,) if self.pixels else ()),
             self._title(vocabularies),
-            *(() if vectors is None else (Dense(name=VECTOR, dim=vectors.dim, role="item"),)),
+            *(Dense(name=v.name, dim=v.dim, role="item") for v in vectors),
             Label(name="product", type="class"),
             *more,
         )
@@ -150,22 +159,23 @@ def _digest(data: bytes) -> hashlib.blake2b:
     return hashlib.blake2b(data, digest_size=16)
 
 
-class TitleVectors:
-    """The vectors of a file or folder, by product."""
+class VectorsById:
+    """The vectors of a file or folder, by a column of the listings."""
 
-    def __init__(self, path: str):
-        self.path = path
+    def __init__(self, path: str, *, name: str, of: str):
+        self.path, self.name, self.of = path, name, of
         if not Path(path).exists():
-            raise UserError(f"{path}: no such vectors of titles; run the stage that embeds them first")
+            raise UserError(f"{path}: no such vectors; run the stage that embeds them first")
         ids, self._vectors, _ = read(Path(path))
         self.dim = self._vectors.shape[1]
         self._order = np.argsort(ids, kind="stable")
         self._ids = ids[self._order]
 
-    def of(self, products: np.ndarray) -> np.ndarray:
-        at = np.minimum(np.searchsorted(self._ids, products), len(self._ids) - 1)
-        if lost := np.unique(products[self._ids[at] != products]).tolist():
-            raise UserError(f"{self.path} lacks {len(lost)} products, such as {lost[0]}; embed all titles anew")
+    def rows(self, items: pa.Table) -> np.ndarray:
+        wanted = items[self.of].to_numpy()
+        at = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
+        if lost := np.unique(wanted[self._ids[at] != wanted]).tolist():
+            raise UserError(f"{self.path} lacks {len(lost)} {self.of}s, such as {lost[0]}; embed all of them anew")
         return self._vectors[self._order[at]]
 
 
@@ -180,18 +190,17 @@ class PackedPictures:
         features: Features,
         numbered: tuple[str, ...] = (),
         vocabularies: Vocabularies,
-        vectors: TitleVectors | None = None,
+        vectors: Sequence[VectorsById] = (),
     ):
         """`numbered` columns are taken as they are."""
         self.features, self.vocabularies = features, vocabularies
-        self._image = features.one("image")
-        encoded = features.without("image", VECTOR, *numbered)
+        self._image = next((f for f in features.all if f.kind == "image"), None)
+        encoded = features.without("image", *(v.name for v in vectors), *numbered)
         told = encode(items, features=encoded, vocabularies=vocabularies, file=str(path))
         kept = items.take(pa.array(told.keep))
         self._path, self._items, self.rejects = path, kept.select(["offset", "length"]), told.rejects
         self._rows = {**told.rows, **{name: kept[name].to_numpy().astype(np.float32) for name in numbered}}
-        if vectors is not None:
-            self._rows[VECTOR] = vectors.of(self._rows["product"])
+        self._rows |= {v.name: v.rows(kept) for v in vectors}
 
     def __len__(self) -> int:
         return self._items.num_rows
@@ -201,6 +210,9 @@ class PackedPictures:
 
     def take(self, indices: np.ndarray) -> Rows:
         indices = np.asarray(indices)
+        rows = {name: array[indices] for name, array in self._rows.items()}
+        if self._image is None:
+            return rows
         chosen = self._items.take(pa.array(indices))
         height, width, _ = self._image.shape
         image, faults = decode(pictures(self._path, chosen), height=height, width=width)
@@ -209,7 +221,6 @@ class PackedPictures:
                 f"{self._path}: the picture at byte {chosen['offset'][row]}: {why}; python -m data build fashion sets "
                 "such listings aside"
             )
-        rows = {name: array[indices] for name, array in self._rows.items()}
         return {self._image.name: image, **rows}
 
     def spell(self, tokens: np.ndarray) -> str:

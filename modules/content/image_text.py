@@ -3,31 +3,40 @@
 Two encoders, a linear projection of each, unit length, a learned temperature; `bias` adds the offset that the
 sigmoid loss learns (SigLIP, section 3.2). The title is the query, the picture the item.
 
-A text encoder that stays as published need not run in training (LiT, Zhai et al., CVPR 2022, locks a tower likewise):
-its vectors, made beforehand, enter as the feature `vector`, through a linear layer and added to what `language` says,
-whose words are this shop's own; without a `language` they are all that the query knows.
+An encoder that stays as published need not run in training (LiT, Zhai et al., CVPR 2022, locks a tower likewise): its
+vectors, made beforehand, enter as the features `vector` and `image_vector`, through a linear layer, with `mlp` beside
+it, and are added to what `language` and `vision` say, which learn from this shop alone; without those they are all that
+the model knows.
 """
 
 import chz
 from flax import nnx
 from jaxtyping import Array, Float
 
-from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
+from modules.base import Batch, Features, FeatureSpec, Model, ModelConfig, Outputs, valid
 from modules.encoders.text import TextEncoderConfig, TextTransformer
-from modules.encoders.vision import ImageEncoder, ViT
+from modules.encoders.vision import Encoder, ImageEncoder, ViT
 from modules.layers.experts import balance_losses
 from modules.layers.linear import Linear
+from modules.layers.mlp import MLP
+from modules.layers.norm import BatchNorm
 from modules.layers.similarity import Temperature, unit
 
 
 @chz.chz
 class ImageText(ModelConfig):
     dim: int | None = chz.field(default=64, doc="of the shared space; None: the encoders end in it themselves (SigLIP)")
-    vision: ImageEncoder = chz.field(default_factory=ViT, blueprint_unspecified=ViT)
+    vision: ImageEncoder | None = chz.field(
+        default_factory=ViT, blueprint_unspecified=ViT, doc="None: the picture's `image_vector` alone"
+    )
     language: TextEncoderConfig | None = chz.field(
         default_factory=TextTransformer, blueprint_unspecified=TextTransformer, doc="None: the title's `vector` alone"
     )
     vector: str | None = chz.field(default=None, doc="dense feature with the title's vector by a frozen encoder")
+    image_vector: str | None = chz.field(
+        default=None, doc="dense feature with the picture's vector by a frozen encoder; each number by its own spread"
+    )
+    mlp: MLP | None = chz.field(default=None, doc="of such vectors, beside the linear layer; None: that alone")
     image: str = chz.field(default="image", doc="feature with the picture")
     text: str = chz.field(default="title", doc="feature with the tokens")
     scale: float = chz.field(default=10.0, doc="inverse temperature at the start; learned")
@@ -41,47 +50,88 @@ class ImageText(ModelConfig):
 
 class ImageTextModel(Model):
     def __init__(self, config: ImageText, *, features: Features, rngs: nnx.Rngs):
-        image, text = features[config.image], features[config.text]
-        if image.kind != "image" or text.kind != "text":
-            raise ValueError(f"ImageText needs an image and a text; got {image.kind} and {text.kind}")
+        text = features[config.text]
+        if text.kind != "text":
+            raise ValueError(f"ImageText's text is {config.text!r}, a feature of kind {text.kind}")
         self.image_name, self.text_name = config.image, config.text
-        self.vision = config.vision.make(image.shape, rngs=rngs)
+        self.vision = None if config.vision is None else _seen(config.vision, features[config.image], rngs=rngs)
         told = config.language
         self.language = None if told is None else told.make(tokens=text.size, length=text.max_len, rngs=rngs)
         if self.language is None and config.vector is None:
             raise ValueError("ImageText reads no title: give model.language, model.vector, or both")
-        width = None if self.language is None else self.language.width
-        if config.dim is None and (config.vector is not None or self.vision.width != width):
-            raise ValueError(f"vectors of {self.vision.width} and {width} share no space: give model.dim")
-        self.image_out = _projection(self.vision.width, config.dim, rngs=rngs)
+        if self.vision is None and config.image_vector is None:
+            raise ValueError("ImageText sees no picture: give model.vision, model.image_vector, or both")
+        seen, width = (None if tower is None else tower.width for tower in (self.vision, self.language))
+        beforehand = config.vector is not None or config.image_vector is not None
+        if config.dim is None and (beforehand or seen != width):
+            raise ValueError(f"vectors of {seen} and {width} share no space: give model.dim")
+        self.image_out = None if seen is None else _projection(seen, config.dim, rngs=rngs)
         self.text_out = None if width is None else _projection(width, config.dim, rngs=rngs)
-        self.vector_name = config.vector or ""
-        self.vector_size = 0 if config.vector is None else features[config.vector].shape[-1]
-        self.vector_out = _projection(self.vector_size, config.dim, rngs=rngs) if self.vector_size else None
+        self.vector_name, self.image_vector_name = config.vector or "", config.image_vector or ""
+        sizes = (None if name is None else features[name].shape[-1] for name in (config.vector, config.image_vector))
+        self.vector, self.image_vector = (
+            None if size is None else Beforehand(size, outputs=config.dim or 0, mlp=config.mlp, rngs=rngs)
+            for size in sizes
+        )
+        self.image_norm = BatchNorm(self.image_vector.size) if self.image_vector else None
         self.temperature = Temperature(config.scale, bias=config.bias)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         outputs = self.temperature()
         if (title := self.titles(batch, rngs=rngs)) is not None:
             outputs["query"] = unit(title)
-        if self.image_name in batch:
-            image = self.vision(batch[self.image_name], rngs=rngs)
-            outputs["item"] = unit(image if self.image_out is None else self.image_out(image))
+        if (picture := self.pictures(batch, rngs=rngs)) is not None:
+            outputs["item"] = unit(picture)
         return outputs if rngs is None else {**outputs, **balance_losses(self)}
 
     def titles(self, batch: Batch, *, rngs: nnx.Rngs | None) -> Float[Array, "b d"] | None:
         """By what the model reads of tokens and vectors made beforehand; None where the batch lacks some of it."""
-        needed = ((self.text_name, self.language), (self.vector_name, self.vector_out))
-        if any(reader is not None and name not in batch for name, reader in needed):
+        if _lacks(batch, ((self.text_name, self.language), (self.vector_name, self.vector))):
             return None
         parts = []
         if self.language is not None:
             text = self.language(batch[self.text_name], where=valid(batch, self.text_name), rngs=rngs)
             parts.append(text if self.text_out is None else self.text_out(text))
-        if self.vector_out is not None:
+        if self.vector is not None:
             # Published vectors come in any length; of unit width they are as large as what a layer norm leaves.
-            parts.append(self.vector_out(unit(batch[self.vector_name]) * self.vector_size**0.5))
+            parts.append(self.vector(unit(batch[self.vector_name]) * self.vector.size**0.5, rngs=rngs))
         return sum(parts[1:], start=parts[0])
+
+    def pictures(self, batch: Batch, *, rngs: nnx.Rngs | None) -> Float[Array, "b d"] | None:
+        """As `titles`, of pixels and vectors made beforehand."""
+        if _lacks(batch, ((self.image_name, self.vision), (self.image_vector_name, self.image_vector))):
+            return None
+        parts = []
+        if self.vision is not None:
+            image = self.vision(batch[self.image_name], rngs=rngs)
+            parts.append(image if self.image_out is None else self.image_out(image))
+        if self.image_vector is not None and self.image_norm is not None:
+            # Means of a layer's outputs differ in size by its channels.
+            told = self.image_norm(batch[self.image_vector_name], rngs=rngs)
+            parts.append(self.image_vector(told, rngs=rngs))
+        return sum(parts[1:], start=parts[0])
+
+
+class Beforehand(nnx.Module):
+    """A vector made beforehand into the space."""
+
+    def __init__(self, size: int, *, outputs: int, mlp: MLP | None, rngs: nnx.Rngs):
+        self.size = size
+        self.out = Linear(size, outputs, use_bias=False, rngs=rngs)
+        self.mlp = None if mlp is None else mlp.make(size, outputs=outputs, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b i"], *, rngs: nnx.Rngs | None) -> Float[Array, "b d"]:
+        return self.out(x) if self.mlp is None else self.out(x) + self.mlp(x, rngs=rngs)
+
+
+def _seen(vision: ImageEncoder, image: FeatureSpec, *, rngs: nnx.Rngs) -> Encoder:
+    if image.kind != "image":
+        raise ValueError(f"ImageText's image is {image.name!r}, a feature of kind {image.kind}")
+    return vision.make(image.shape, rngs=rngs)
+
+
+def _lacks(batch: Batch, readers: tuple[tuple[str, nnx.Module | None], ...]) -> bool:
+    return any(reader is not None and name not in batch for name, reader in readers)
 
 
 def _projection(width: int, dim: int | None, *, rngs: nnx.Rngs) -> Linear | None:

@@ -35,11 +35,24 @@ class EfficientNetLite(ImageEncoder):
 
     width: float = chz.field(default=1.0, doc="factor of the channels")
     depth: float = chz.field(default=1.0, doc="factor of the blocks")
-    head: int = chz.field(default=1280, doc="channels of the last convolution")
+    head: int | None = chz.field(
+        default=1280, doc="channels of the last convolution, whose mean is the vector; None: the `stages` alone"
+    )
+    stages: tuple[int, ...] = chz.field(
+        default=(), doc="stages, from 0, whose outputs follow the last convolution's in the vector: what is finer"
+    )
+    grid: tuple[int, int] = chz.field(default=(1, 1), doc="parts, down and across, of which `stages` give a mean each")
     momentum: float = chz.field(default=0.99, doc="of the running statistics")
     batch_statistics: bool = chz.field(
         default=True, doc="normalise by the batch in training; False: by the statistics held, as fine-tuning may want"
     )
+
+    @chz.validate
+    def _check(self) -> None:
+        if wrong := [stage for stage in self.stages if not 0 <= stage < len(STAGES)]:
+            raise ValueError(f"EfficientNetLite has stages 0 to {len(STAGES) - 1}, no {wrong[0]}")
+        if self.head is None and not self.stages:
+            raise ValueError("EfficientNetLite gives no vector: set head, stages, or both")
 
     def make(self, shape: Shape, *, rngs: nnx.Rngs) -> "EfficientNetLiteEncoder":
         return EfficientNetLiteEncoder(self, channels=shape[2], rngs=rngs)
@@ -47,9 +60,9 @@ class EfficientNetLite(ImageEncoder):
 
 class EfficientNetLiteEncoder(Encoder):
     def __init__(self, config: EfficientNetLite, *, channels: int, rngs: nnx.Rngs):
-        self.width, self.batch_statistics = config.head, config.batch_statistics
+        self.batch_statistics, self.taken, self.grid = config.batch_statistics, config.stages, config.grid
         self.stem = ConvNorm(channels, STEM, kernel=3, stride=2, momentum=config.momentum, rngs=rngs)
-        stages, width = [], STEM
+        stages, widths, width = [], [], STEM
         for index, (blocks, kernel, stride, expand, base) in enumerate(STAGES):
             fixed = index in (0, len(STAGES) - 1)
             count = blocks if fixed else math.ceil(blocks * config.depth)
@@ -69,16 +82,23 @@ class EfficientNetLiteEncoder(Encoder):
                 )
                 width = out
             stages.append(nnx.List(made))
+            widths.append(width)
         self.stages = nnx.List(stages)
-        self.head = ConvNorm(width, config.head, kernel=1, momentum=config.momentum, rngs=rngs)
+        self.width = (config.head or 0) + math.prod(config.grid) * sum(widths[stage] for stage in config.stages)
+        last = config.head
+        self.head = None if last is None else ConvNorm(width, last, kernel=1, momentum=config.momentum, rngs=rngs)
 
     def __call__(self, images: UInt8[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b d"]:
         rngs = rngs if self.batch_statistics else None
         x = relu6(self.stem(to_unit(images, dtype=self.stem.conv.kernel.dtype), rngs=rngs))
-        for stage in self.stages:
+        finer: dict[int, jax.Array] = {}
+        for index, stage in enumerate(self.stages):
             for block in stage:
                 x = block(x, rngs=rngs)
-        return relu6(self.head(x, rngs=rngs)).mean(axis=(1, 2))
+            if index in self.taken:
+                finer[index] = means_of_parts(x, grid=self.grid)
+        last = () if self.head is None else (relu6(self.head(x, rngs=rngs)).mean(axis=(1, 2)),)
+        return jnp.concatenate([*last, *(finer[index] for index in self.taken)], axis=-1)
 
 
 class MBConv(nnx.Module):
@@ -122,6 +142,16 @@ class ConvNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "b h w i"], *, rngs: nnx.Rngs | None) -> Float[Array, "b k l o"]:
         return self.norm(self.conv(x), rngs=rngs)
+
+
+def means_of_parts(x: Float[Array, "b h w c"], *, grid: tuple[int, int]) -> Float[Array, "b n"]:
+    """Part by part, each of all channels; a row or column that a cut goes through counts in both parts."""
+    cuts = [
+        [(i * side // parts, -(-(i + 1) * side // parts)) for i in range(parts)]
+        for side, parts in zip(x.shape[1:3], grid, strict=True)
+    ]
+    means = [x[:, a:b, c:d].mean(axis=(1, 2)) for a, b in cuts[0] for c, d in cuts[1]]
+    return jnp.concatenate(means, axis=-1)
 
 
 def relu6(x: Float[Array, "*b"]) -> Float[Array, "*b"]:

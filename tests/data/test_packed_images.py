@@ -8,7 +8,7 @@ import pytest
 
 from data.builders.base import Built, build
 from data.errors import UserError
-from data.packed_classes import PackedClasses, PackedPrompts, PackedTitles, numbers
+from data.packed_classes import PackedClasses, PackedListings, PackedPrompts, PackedTitles, numbers
 from data.packed_images import PackedImages
 
 FIXTURE = Path(__file__).parent / "builders" / "fixtures" / "fashion_packed"
@@ -149,5 +149,30 @@ def test_titles_without_pictures_get_vectors_that_listings_find_by_product(tmp_p
     np.savez(path, id=titles.columns["product"][1:], vector=vectors[1:])
     with pytest.raises(UserError, match=rf"lacks 1 products, such as {titles.columns['product'][0]}"):
         source(tmp_path, "all", vectors=str(path))  # one of its listings has this product
-    with pytest.raises(UserError, match="no such vectors of titles"):
+    with pytest.raises(UserError, match="no such vectors; run the stage"):
         source(tmp_path, "all", vectors=str(tmp_path / "none.npz"))
+
+
+def test_pictures_find_their_vectors_by_listing_and_need_no_pixels(tmp_path):
+    shared = {"path": str(FIXTURE), "tokens": 300, "max_rejects": 0.5, "cache": str(tmp_path)}
+    listed = PackedListings(split="all", **shared).make()
+    ids = listed._rows["id"].astype(np.int64)
+    assert sorted(ids) == sorted(PackedImages(split="all", **shared)._listings()["id"].to_pylist())
+    vectors = np.random.default_rng(0).normal(size=(len(ids), 3)).astype(np.float32)
+    path = tmp_path / "pictures.npz"
+    np.savez(path, id=ids[::-1], vector=vectors[::-1])
+    for split in ("val", "all"):
+        plain, told = source(tmp_path, split), source(tmp_path, split, picture_vectors=str(path), pixels=False)
+        assert "image" not in told.features and told.features["image_vector"].shape == (3,)
+        rows = told.take(np.arange(len(told)))
+        assert "image" not in rows
+        np.testing.assert_array_equal(rows["title"], plain._rows["title"])
+        wanted = ids if split == "all" else np.array(config_ids(shared))
+        np.testing.assert_array_equal(rows["image_vector"], vectors[[ids.tolist().index(i) for i in wanted]])
+    np.savez(path, id=ids[1:], vector=vectors[1:])
+    with pytest.raises(UserError, match=rf"lacks 1 ids, such as {ids[0]}"):
+        source(tmp_path, "all", picture_vectors=str(path))
+
+
+def config_ids(shared) -> list[int]:
+    return PackedListings(split="val", **shared).make()._rows["id"].astype(int).tolist()
