@@ -10,7 +10,7 @@ python -c "import torch, safetensors.torch as s; s.save_file(torch.load('in.pth'
 "lite0" holds the weights as they came but for the last layer, "pictures" the vectors of all photos, shown at twice
 their size: mean outputs of five stages, of each in six parts of the picture. Early stages and parts tell more here
 than the last layer. "pair" learns a map of either vector, and the shop's own words beside MiniLM's vector. Titles,
-and what is evaluated: `image_text_minilm_fashion`. 25.7 M frozen parameters and  M that learn.
+and what is evaluated: `image_text_minilm_fashion`. 25.7 M frozen parameters and 3.9 M that learn.
 """
 
 import chz
@@ -61,7 +61,8 @@ def pair(*, vectors: str, picture_vectors: str) -> Experiment:
             image_vector="image_vector",
             language=TextTransformer(dim=192, depth=0),
             vector="title_vector",
-            mlp=MLP(widths=(640,), activation="gelu", dropout=0.3),
+            mlp=MLP(widths=(640,), activation="gelu"),
+            drop_vectors=0.3,
         ),
         loader=Loader(batch_size=1024),
         optimizer=Optimizer(
@@ -70,7 +71,6 @@ def pair(*, vectors: str, picture_vectors: str) -> Experiment:
             warmup_steps=50,
             lr_schedule="cosine",
             weight_decay=0.05,
-            lr_scale=((r"^language/tokens/", 10.0),),
         ),
         evals={name: evaluator for name, evaluator in plain.evals.items() if name != "names"},
         steps=1500,

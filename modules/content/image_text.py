@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from modules.base import Batch, Features, FeatureSpec, Model, ModelConfig, Outputs, valid
 from modules.encoders.text import TextEncoderConfig, TextTransformer
 from modules.encoders.vision import Encoder, ImageEncoder, ViT
+from modules.layers.dropout import Dropout
 from modules.layers.experts import balance_losses
 from modules.layers.linear import Linear
 from modules.layers.mlp import MLP
@@ -37,6 +38,7 @@ class ImageText(ModelConfig):
         default=None, doc="dense feature with the picture's vector by a frozen encoder; each number by its own spread"
     )
     mlp: MLP | None = chz.field(default=None, doc="of such vectors, beside the linear layer; None: that alone")
+    drop_vectors: float = chz.field(default=0.0, doc="share of such vectors' numbers that a training step leaves out")
     image: str = chz.field(default="image", doc="feature with the picture")
     text: str = chz.field(default="title", doc="feature with the tokens")
     scale: float = chz.field(default=10.0, doc="inverse temperature at the start; learned")
@@ -70,7 +72,7 @@ class ImageTextModel(Model):
         self.vector_name, self.image_vector_name = config.vector or "", config.image_vector or ""
         sizes = (None if name is None else features[name].shape[-1] for name in (config.vector, config.image_vector))
         self.vector, self.image_vector = (
-            None if size is None else Beforehand(size, outputs=config.dim or 0, mlp=config.mlp, rngs=rngs)
+            None if size is None else Beforehand(size, outputs=config.dim or 0, config=config, rngs=rngs)
             for size in sizes
         )
         self.image_norm = BatchNorm(self.image_vector.size) if self.image_vector else None
@@ -115,12 +117,14 @@ class ImageTextModel(Model):
 class Beforehand(nnx.Module):
     """A vector made beforehand into the space."""
 
-    def __init__(self, size: int, *, outputs: int, mlp: MLP | None, rngs: nnx.Rngs):
+    def __init__(self, size: int, *, outputs: int, config: ImageText, rngs: nnx.Rngs):
         self.size = size
+        self.dropout = Dropout(config.drop_vectors)
         self.out = Linear(size, outputs, use_bias=False, rngs=rngs)
-        self.mlp = None if mlp is None else mlp.make(size, outputs=outputs, rngs=rngs)
+        self.mlp = None if config.mlp is None else config.mlp.make(size, outputs=outputs, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b i"], *, rngs: nnx.Rngs | None) -> Float[Array, "b d"]:
+        x = self.dropout(x, rngs=rngs)
         return self.out(x) if self.mlp is None else self.out(x) + self.mlp(x, rngs=rngs)
 
 
