@@ -62,7 +62,7 @@ def pair(*, vectors: str, picture_vectors: str) -> Experiment:
             language=TextTransformer(dim=192, depth=0),
             vector="title_vector",
             mlp=MLP(widths=(640,), activation="gelu"),
-            drop_vectors=0.3,
+            drop_image_vector=0.3,
         ),
         loader=Loader(batch_size=1024),
         optimizer=Optimizer(
@@ -71,7 +71,8 @@ def pair(*, vectors: str, picture_vectors: str) -> Experiment:
             warmup_steps=50,
             lr_schedule="cosine",
             weight_decay=0.05,
+            lr_scale=((r"^language/tokens/", 10.0),),
         ),
         evals={name: evaluator for name, evaluator in plain.evals.items() if name != "names"},
-        steps=1500,
+        steps=2000,
     )

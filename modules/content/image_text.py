@@ -38,7 +38,9 @@ class ImageText(ModelConfig):
         default=None, doc="dense feature with the picture's vector by a frozen encoder; each number by its own spread"
     )
     mlp: MLP | None = chz.field(default=None, doc="of such vectors, beside the linear layer; None: that alone")
-    drop_vectors: float = chz.field(default=0.0, doc="share of such vectors' numbers that a training step leaves out")
+    drop_image_vector: float = chz.field(
+        default=0.0, doc="share of the numbers of `image_vector` that a training step leaves out"
+    )
     image: str = chz.field(default="image", doc="feature with the picture")
     text: str = chz.field(default="title", doc="feature with the tokens")
     scale: float = chz.field(default=10.0, doc="inverse temperature at the start; learned")
@@ -72,9 +74,10 @@ class ImageTextModel(Model):
         self.vector_name, self.image_vector_name = config.vector or "", config.image_vector or ""
         sizes = (None if name is None else features[name].shape[-1] for name in (config.vector, config.image_vector))
         self.vector, self.image_vector = (
-            None if size is None else Beforehand(size, outputs=config.dim or 0, config=config, rngs=rngs)
+            None if size is None else Beforehand(size, outputs=config.dim or 0, mlp=config.mlp, rngs=rngs)
             for size in sizes
         )
+        self.drop_image_vector = Dropout(config.drop_image_vector)
         self.image_norm = BatchNorm(self.image_vector.size) if self.image_vector else None
         self.temperature = Temperature(config.scale, bias=config.bias)
 
@@ -110,21 +113,19 @@ class ImageTextModel(Model):
         if self.image_vector is not None and self.image_norm is not None:
             # Means of a layer's outputs differ in size by its channels.
             told = self.image_norm(batch[self.image_vector_name], rngs=rngs)
-            parts.append(self.image_vector(told, rngs=rngs))
+            parts.append(self.image_vector(self.drop_image_vector(told, rngs=rngs), rngs=rngs))
         return sum(parts[1:], start=parts[0])
 
 
 class Beforehand(nnx.Module):
     """A vector made beforehand into the space."""
 
-    def __init__(self, size: int, *, outputs: int, config: ImageText, rngs: nnx.Rngs):
+    def __init__(self, size: int, *, outputs: int, mlp: MLP | None, rngs: nnx.Rngs):
         self.size = size
-        self.dropout = Dropout(config.drop_vectors)
         self.out = Linear(size, outputs, use_bias=False, rngs=rngs)
-        self.mlp = None if config.mlp is None else config.mlp.make(size, outputs=outputs, rngs=rngs)
+        self.mlp = None if mlp is None else mlp.make(size, outputs=outputs, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b i"], *, rngs: nnx.Rngs | None) -> Float[Array, "b d"]:
-        x = self.dropout(x, rngs=rngs)
         return self.out(x) if self.mlp is None else self.out(x) + self.mlp(x, rngs=rngs)
 
 

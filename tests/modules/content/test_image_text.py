@@ -171,3 +171,14 @@ def test_means_of_parts():
     two = jnp.concatenate([x, 10 * x], axis=-1)
     np.testing.assert_array_equal(means_of_parts(two, grid=(1, 2)), [[2, 20, 3, 30]])
     np.testing.assert_array_equal(means_of_parts(x[:, :1], grid=(3, 1)), [[0.5, 0.5, 0.5]])
+
+
+def test_numbers_of_a_picture_s_vector_are_left_out_in_training_alone(batch, rng):
+    told = {**batch, "seen": rng.normal(size=(3, 5)).astype(np.float32)}
+    plain, dropped = (
+        ImageText(vision=None, image_vector="seen", drop_image_vector=rate, **SMALL).make(SEEN, rngs=nnx.Rngs(0))
+        for rate in (0.0, 0.5)
+    )
+    np.testing.assert_array_equal(forward(plain, told)["item"], forward(dropped, told)["item"])
+    kept, left = (model(told, rngs=nnx.Rngs(1))["item"] for model in (plain, dropped))
+    assert np.abs(np.asarray(kept - left)).max() > 1e-3
