@@ -264,7 +264,6 @@ EFFICIENTNET_LITE = Layout(
 )
 
 
-
 def _numbered_through(counts: tuple[int, ...]) -> Iterator[Rule]:
     """Blocks numbered from the first to the last, whatever stage they are of; the first has nothing to expand."""
     places = [(i, j) for i, count in enumerate(counts) for j in range(count)]
