@@ -11,6 +11,8 @@ the picture's vector and 0.1 of the title's. Here are 41,630 listings in place o
 them are trained on: say so beside a comparison. The benchmark's MRR is that of the first ten, mrr@10 here.
 """
 
+import chz
+
 from data.packed_classes import PackedClasses, PackedPrompts
 from data.packed_images import PackedImages, Split
 from data.pipeline import Loader
@@ -36,13 +38,14 @@ def experiment(
     *, tokenizer: str | None = None, vectors: str | None = None, picture_vectors: str | None = None
 ) -> Experiment:
     """With the tokenizer, or the vectors of titles or pictures, of a published encoder."""
-    given = {"path": FOLDER, "tokenizer": tokenizer, "vectors": vectors, "picture_vectors": picture_vectors}
 
     def listings(split: Split, *, most: int | None = None) -> PackedClasses:
-        return PackedClasses(split=split, most=most, **given)
+        plain = PackedClasses(path=FOLDER, tokenizer=tokenizer, vectors=vectors, picture_vectors=picture_vectors)
+        return chz.replace(plain, split=split, most=most)
 
     def pairs(split: Split) -> PackedImages:
-        return PackedImages(split=split, pixels=picture_vectors is None, **given)
+        plain = PackedImages(path=FOLDER, tokenizer=tokenizer, vectors=vectors, picture_vectors=picture_vectors)
+        return chz.replace(plain, split=split, pixels=picture_vectors is None)
 
     everything = listings("all")
     valid = Retrieve(

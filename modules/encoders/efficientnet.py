@@ -133,11 +133,12 @@ class ConvNorm(nnx.Module):
         momentum: float,
         rngs: nnx.Rngs,
     ):
-        if depthwise:
-            self.conv = Depthwise(inputs, kernel=kernel, stride=stride, rngs=rngs)
-        else:
-            sides, strides = (kernel, kernel), (stride, stride)
-            self.conv = nnx.Conv(inputs, outputs, kernel_size=sides, strides=strides, use_bias=False, rngs=rngs)
+        sides, strides = (kernel, kernel), (stride, stride)
+        self.conv = (
+            Depthwise(inputs, kernel=kernel, stride=stride, rngs=rngs)
+            if depthwise
+            else nnx.Conv(inputs, outputs, kernel_size=sides, strides=strides, use_bias=False, rngs=rngs)
+        )
         self.norm = BatchNorm(outputs, momentum=momentum, epsilon=EPSILON)
 
     def __call__(self, x: Float[Array, "b h w i"], *, rngs: nnx.Rngs | None) -> Float[Array, "b k l o"]:
