@@ -199,7 +199,7 @@ class PackedPictures:
         told = encode(items, features=encoded, vocabularies=vocabularies, file=str(path))
         kept = items.take(pa.array(told.keep))
         self._path, self._items, self.rejects = path, kept.select(["offset", "length"]), told.rejects
-        self._rows = {**told.rows, **{name: kept[name].to_numpy().astype(np.float32) for name in numbered}}
+        self._rows = {**told.rows, **{name: _exact(kept, features[name], file=path) for name in numbered}}
         self._rows |= {v.name: v.rows(kept) for v in vectors}
 
     def __len__(self) -> int:
@@ -225,6 +225,16 @@ class PackedPictures:
 
     def spell(self, tokens: np.ndarray) -> str:
         return self.vocabularies.tokenizer(TITLE).decode(tokens.tolist()).strip()
+
+
+def _exact(items: pa.Table, feature: Feature, *, file: Path) -> np.ndarray:
+    numbers = items[feature.name].to_numpy()
+    array = numbers.astype(feature.dtype)
+    if (array != numbers).any():
+        raise UserError(
+            f"{file}: {feature.name} {numbers[array != numbers][0]} does not fit {feature.dtype}; number anew"
+        )
+    return array
 
 
 def parts(items: pa.Table, *, path: Path, chunk: int = 2048) -> Iterator[pa.Table]:

@@ -169,9 +169,20 @@ def test_pictures_find_their_vectors_by_listing_and_need_no_pixels(tmp_path):
         np.testing.assert_array_equal(rows["title"], plain._rows["title"])
         wanted = ids if split == "all" else np.array(config_ids(shared))
         np.testing.assert_array_equal(rows["image_vector"], vectors[[ids.tolist().index(i) for i in wanted]])
+    assert listed._rows["id"].dtype == listed.features["id"].dtype == np.int32
     np.savez(path, id=ids[1:], vector=vectors[1:])
     with pytest.raises(UserError, match=rf"lacks 1 ids, such as {ids[0]}"):
         source(tmp_path, "all", picture_vectors=str(path))
+
+
+def test_a_listing_whose_number_is_too_long_is_named(tmp_path, monkeypatch):
+    config = PackedListings(path=str(FIXTURE), split="all", tokens=300, max_rejects=0.5, cache=str(tmp_path))
+    items = config._listings()
+    long = pa.array([2**31 + 5, *items["id"].to_pylist()[1:]])
+    told = items.set_column(items.column_names.index("id"), "id", long)
+    monkeypatch.setattr(PackedListings, "_listings", lambda self: told)
+    with pytest.raises(UserError, match="id 2147483653 does not fit int32"):
+        config.make()
 
 
 def config_ids(shared) -> list[int]:
