@@ -13,9 +13,9 @@ import chz
 from flax import nnx
 from jaxtyping import Array, Float
 
-from modules.base import Batch, Features, FeatureSpec, Model, ModelConfig, Outputs, valid
+from modules.base import Batch, Features, Model, ModelConfig, Outputs, valid
 from modules.encoders.text import TextEncoderConfig, TextTransformer
-from modules.encoders.vision import Encoder, ImageEncoder, ViT
+from modules.encoders.vision import ImageEncoder, ViT
 from modules.layers.dropout import Dropout
 from modules.layers.experts import balance_losses
 from modules.layers.linear import Linear
@@ -58,7 +58,7 @@ class ImageTextModel(Model):
         if text.kind != "text":
             raise ValueError(f"ImageText's text is {config.text!r}, a feature of kind {text.kind}")
         self.image_name, self.text_name = config.image, config.text
-        self.vision = None if config.vision is None else _seen(config.vision, features[config.image], rngs=rngs)
+        self.vision = None if config.vision is None else config.vision.of(features[config.image], rngs=rngs)
         told = config.language
         self.language = None if told is None else told.make(tokens=text.size, length=text.max_len, rngs=rngs)
         if self.language is None and config.vector is None:
@@ -72,13 +72,10 @@ class ImageTextModel(Model):
         self.image_out = None if seen is None else _projection(seen, config.dim, rngs=rngs)
         self.text_out = None if width is None else _projection(width, config.dim, rngs=rngs)
         self.vector_name, self.image_vector_name = config.vector or "", config.image_vector or ""
-        sizes = (None if name is None else features[name].shape[-1] for name in (config.vector, config.image_vector))
-        self.vector, self.image_vector = (
-            None if size is None else Beforehand(size, outputs=config.dim or 0, mlp=config.mlp, rngs=rngs)
-            for size in sizes
+        self.vector = _beforehand(config.vector, config=config, features=features, rngs=rngs)
+        self.image_vector = _beforehand(
+            config.image_vector, config=config, features=features, normal=True, drop=config.drop_image_vector, rngs=rngs
         )
-        self.drop_image_vector = Dropout(config.drop_image_vector)
-        self.image_norm = BatchNorm(self.image_vector.size) if self.image_vector else None
         self.temperature = Temperature(config.scale, bias=config.bias)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
@@ -98,8 +95,7 @@ class ImageTextModel(Model):
             text = self.language(batch[self.text_name], where=valid(batch, self.text_name), rngs=rngs)
             parts.append(text if self.text_out is None else self.text_out(text))
         if self.vector is not None:
-            # Published vectors come in any length; of unit width they are as large as what a layer norm leaves.
-            parts.append(self.vector(unit(batch[self.vector_name]) * self.vector.size**0.5, rngs=rngs))
+            parts.append(self.vector(batch[self.vector_name], rngs=rngs))
         return sum(parts[1:], start=parts[0])
 
     def pictures(self, batch: Batch, *, rngs: nnx.Rngs | None) -> Float[Array, "b d"] | None:
@@ -110,29 +106,43 @@ class ImageTextModel(Model):
         if self.vision is not None:
             image = self.vision(batch[self.image_name], rngs=rngs)
             parts.append(image if self.image_out is None else self.image_out(image))
-        if self.image_vector is not None and self.image_norm is not None:
-            # Means of a layer's outputs differ in size by its channels.
-            told = self.image_norm(batch[self.image_vector_name], rngs=rngs)
-            parts.append(self.image_vector(self.drop_image_vector(told, rngs=rngs), rngs=rngs))
+        if self.image_vector is not None:
+            parts.append(self.image_vector(batch[self.image_vector_name], rngs=rngs))
         return sum(parts[1:], start=parts[0])
 
 
 class Beforehand(nnx.Module):
-    """A vector made beforehand into the space."""
+    """A vector made beforehand into the space.
 
-    def __init__(self, size: int, *, outputs: int, mlp: MLP | None, rngs: nnx.Rngs):
-        self.size = size
+    Without a `norm`, for which means of a layer's outputs ask, since they differ in size by their channels, all vectors
+    become as long as what a layer norm leaves: published ones come in any length.
+    """
+
+    def __init__(self, size: int, *, config: ImageText, norm: BatchNorm | None, drop: float, rngs: nnx.Rngs):
+        self.size, self.norm, self.dropout = size, norm, Dropout(drop)
+        outputs = config.dim or 0
         self.out = Linear(size, outputs, use_bias=False, rngs=rngs)
-        self.mlp = None if mlp is None else mlp.make(size, outputs=outputs, rngs=rngs)
+        self.mlp = None if config.mlp is None else config.mlp.make(size, outputs=outputs, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b i"], *, rngs: nnx.Rngs | None) -> Float[Array, "b d"]:
+        x = unit(x) * self.size**0.5 if self.norm is None else self.norm(x, rngs=rngs)
+        x = self.dropout(x, rngs=rngs)
         return self.out(x) if self.mlp is None else self.out(x) + self.mlp(x, rngs=rngs)
 
 
-def _seen(vision: ImageEncoder, image: FeatureSpec, *, rngs: nnx.Rngs) -> Encoder:
-    if image.kind != "image":
-        raise ValueError(f"ImageText's image is {image.name!r}, a feature of kind {image.kind}")
-    return vision.make(image.shape, rngs=rngs)
+def _beforehand(
+    name: str | None,
+    *,
+    config: ImageText,
+    features: Features,
+    normal: bool = False,
+    drop: float = 0.0,
+    rngs: nnx.Rngs,
+) -> Beforehand | None:
+    if name is None:
+        return None
+    size = features[name].shape[-1]
+    return Beforehand(size, config=config, norm=BatchNorm(size) if normal else None, drop=drop, rngs=rngs)
 
 
 def _lacks(batch: Batch, readers: tuple[tuple[str, nnx.Module | None], ...]) -> bool:

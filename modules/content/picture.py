@@ -23,11 +23,8 @@ class Picture(ModelConfig):
 
 class PictureModel(Model):
     def __init__(self, config: Picture, *, features: Features, rngs: nnx.Rngs):
-        image = features[config.image]
-        if image.kind != "image":
-            raise ValueError(f"Picture needs an image; {config.image!r} is a feature of kind {image.kind}")
         self.image_name = config.image
-        self.vision = config.vision.make(image.shape, rngs=rngs)
+        self.vision = config.vision.of(features[config.image], rngs=rngs)
 
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         return {"item": self.vision(batch[self.image_name], rngs=rngs)}

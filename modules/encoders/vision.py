@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
+from modules.base import FeatureSpec
 from modules.layers.attention import MultiHeadAttention
 from modules.layers.dropout import Dropout
 from modules.layers.experts import Experts
@@ -37,6 +38,12 @@ class ImageEncoder:
     def make(self, shape: Shape, *, rngs: nnx.Rngs) -> Encoder:
         """For images of `shape`, (height, width, channels)."""
         raise NotImplementedError(f"{type(self).__name__} does not define make")
+
+    def of(self, image: FeatureSpec, *, rngs: nnx.Rngs) -> Encoder:
+        """For the pictures of a feature."""
+        if image.kind != "image":
+            raise ValueError(f"{type(self).__name__} needs an image; {image.name!r} is a feature of kind {image.kind}")
+        return self.make(image.shape, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,6 @@ def shifted(x: Float[Array, "b h w c"], kernel: Float[Array, "m n 1 c"], stride:
     total = jnp.zeros((x.shape[0], down, across, x.shape[3]), jnp.float32)
     for i in range(places[0]):
         for j in range(places[1]):
-            total += padded[:, i::stride, j::stride][:, :down, :across] * kernel[i : i + 1, j : j + 1].astype(
-                jnp.float32
-            )
+            place = kernel[i : i + 1, j : j + 1].astype(jnp.float32)
+            total += padded[:, i::stride, j::stride][:, :down, :across] * place
     return total.astype(x.dtype)

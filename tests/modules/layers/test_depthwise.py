@@ -41,3 +41,10 @@ def test_half_precision_is_summed_in_single():
     found = shifted(x, kernel, 1)
     assert found.dtype == jnp.bfloat16
     assert float(found[0, 2, 2, 0]) == float(jnp.bfloat16(25 * (1 + 2**-7)))
+
+
+@pytest.mark.parametrize(("platform", "convolves"), [("cpu", False), ("cuda", True), ("tpu", True)])
+def test_devices_other_than_cpus_keep_their_convolution(platform, convolves):
+    layer = Depthwise(2, kernel=3, rngs=nnx.Rngs(0))
+    lowered = jax.jit(lambda x: layer(x)).trace(jnp.zeros((1, 4, 4, 2))).lower(lowering_platforms=(platform,))
+    assert ("stablehlo.convolution" in lowered.as_text()) == convolves
