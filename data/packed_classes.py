@@ -20,21 +20,21 @@ class PackedClasses(PackedImages):
     """As `PackedImages`, with a number for the value of each of `classes`; -1 where a listing states none."""
 
     classes: tuple[str, ...] = chz.field(default=("masterCategory", "subCategory", "articleType", "baseColour"))
-    most: int | None = chz.field(default=None, doc="rows kept, evenly spread over the split; None: all")
+    distinct: bool = chz.field(default=False, doc="the first listing of each title alone: who asks by titles asks once")
 
     def make(self) -> Source:
         items = self._listings()
         for name in self.classes:
             value = pa.array(numbers(items, name))
             items = items.set_column(items.column_names.index(name), name, value)
-        if self.most is not None and self.split != "all":
-            of_split = np.flatnonzero(np.asarray(items["split"].to_pylist()) == self.split)
-            kept = of_split[np.unique(np.linspace(0, len(of_split) - 1, self.most).astype(int))]
-            rest = np.setdiff1d(np.arange(items.num_rows), of_split)  # the tokenizer is learnt from training titles
-            if self.split == "train":
-                raise UserError("PackedClasses.most cuts what is evaluated: set split=val, or leave it out")
-            items = items.take(pa.array(np.concatenate([rest, kept])))
         return self._open(items, more=tuple(Label(name=name, type="class") for name in self.classes))
+
+    def _of_split(self, items: pa.Table) -> pa.Table:
+        chosen = super()._of_split(items)
+        if self.distinct:
+            _, first = np.unique(chosen["product"].to_numpy(), return_index=True)
+            chosen = chosen.take(pa.array(np.sort(first)))
+        return chosen
 
 
 @chz.chz

@@ -118,15 +118,17 @@ class PackedImages(SourceConfig):
             Label(name="product", type="class"),
             *more,
         )
-        chosen = items if self.split == "all" else items.filter(pc.equal(items["split"], self.split))
         return PackedPictures(
-            chosen.combine_chunks(),
+            self._of_split(items).combine_chunks(),
             path=Path(expand(self.path)) / BYTES,
             features=Features(all=features),
             numbered=tuple(label.name for label in more),
             vocabularies=vocabularies,
             vectors=vectors,
         )
+
+    def _of_split(self, items: pa.Table) -> pa.Table:
+        return items if self.split == "all" else items.filter(pc.equal(items["split"], self.split))
 
     def _title(self, vocabularies: Vocabularies) -> Text:
         size = vocabularies.tokenizer(TITLE).get_vocab_size()

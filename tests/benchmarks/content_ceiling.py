@@ -1,25 +1,32 @@
 """How much AUC can content add on the mall? For one who knows all users, and items by their ids or by their views.
 
     python -m tests.benchmarks.content_ceiling [--json FILE] [taste.style=4 ...]
+    python -m tests.benchmarks.content_ceiling --tower WORKDIR
 
 Scores the test period by the click law with what is known of an item: "ids" its category, brand, price and successors,
 "content" also its style, appeal, quality and attributes, which pictures and words show. "ids" takes the mean style of
 the brand, "no brand" none. Nobody knows an item's luck. A tower that has to learn the users from a log may gain more by
-content than this ideal reader, or less. Half a minute.
+content than this ideal reader, or less: with --tower, DIN of configs/what_it_buys.py is trained by ids alone and with
+what "content" knows of an item as its vector, which no encoder can better. Half a minute, with --tower three more.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from configs.what_it_buys import click_stage, gain
+from data.features import FIRST
 from data.mall.build import build
+from data.mall.config import Mall
 from data.mall.exposure import click_probability
-from data.mall.latents import ATTRIBUTES
+from data.mall.latents import ATTRIBUTES, Catalogue
 from data.mall.options import mall_of
 from data.mall.truth import auc
 from data.mall.users import users
+from train.pipeline import Pipeline, run_pipeline
 
 TAIL = 10
 
@@ -65,17 +72,45 @@ def ceilings(mall) -> dict[str, dict[str, float]]:
     }
 
 
+def latents(shop: Catalogue) -> np.ndarray:
+    """What there is to know of each listing but its luck: style, appeal, quality, attributes one by one."""
+    spu = shop.spu
+    each = [np.eye(n)[shop.spu_attributes[spu, k]] for k, n in enumerate(ATTRIBUTES.values())]
+    known = (shop.spu_style[spu], shop.spu_appeal[spu, None], shop.spu_quality[spu, None], *each)
+    return np.concatenate(known, axis=1).astype(np.float32)
+
+
+def towers(workdir: Path) -> None:
+    shop = build(Mall()).shop
+    workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "latents.npz"
+    np.savez(path, id=FIRST + np.arange(len(shop)), vector=latents(shop))
+    rows = {"ids": click_stage(content=None), "latents": click_stage(content=str(path))}
+    title = "What the latents themselves buy DIN: all rows, listings that arrived later, and the tail"
+    run_pipeline(Pipeline(stages={**rows, "gain": gain(title, rows)}), workdir=workdir / "towers")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--tower", type=Path, metavar="WORKDIR", help="train DIN on the default mall instead")
     parser.add_argument("options", nargs="*", help="of the mall")
     arguments = parser.parse_args()
-    found = ceilings(mall_of(arguments.options))
+    if arguments.tower is None:
+        of_one_who_knows(arguments.options, file=arguments.json)
+    elif arguments.json is not None or arguments.options:
+        parser.error("--tower goes with no other option")
+    else:
+        towers(arguments.tower)
+
+
+def of_one_who_knows(options: Sequence[str], *, file: Path | None) -> None:
+    found = ceilings(mall_of(options))
     for where, figures in found.items():
-        gain = figures["content"] - figures["ids"]
-        print(f"{where:<5}", "  ".join(f"{n} {v:.4f}" for n, v in figures.items()), f" content over ids {gain:+.4f}")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(found, indent=1))
+        more = figures["content"] - figures["ids"]
+        print(f"{where:<5}", "  ".join(f"{n} {v:.4f}" for n, v in figures.items()), f" content over ids {more:+.4f}")
+    if file is not None:
+        file.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

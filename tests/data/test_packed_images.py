@@ -74,14 +74,15 @@ def test_classes_are_numbered_and_named(tmp_path):
     whole = PackedClasses(split="all", classes=("baseColour", "gender"), **shared).make()
     assert len(whole) == len(listed) + len(source(tmp_path, "train"))
     np.testing.assert_array_equal(rows["title"], source(tmp_path, "val").take(np.arange(len(listed)))["title"])
-    fewer = PackedClasses(split="val", most=1, **shared).make()
-    assert len(fewer) == 1 and fewer.features["title"].tokens == listed.features["title"].tokens
+    once = PackedClasses(split="all", distinct=True, **shared).make()
+    product = whole._rows["product"]
+    assert product[0] in product[1:]  # the fifth listing has the first one's title
+    np.testing.assert_array_equal(once._rows["product"], list(dict.fromkeys(product.tolist())))
+    assert once.features["title"].tokens == whole.features["title"].tokens
     stated = pa.table({"season": ["Summer", "", "Fall", "NA", "Summer"]})
     assert numbers(stated, "season").tolist() == [1, -1, 0, -1, 1]
     with pytest.raises(UserError, match="no attribute 'size'"):
         PackedPrompts(of="size", **shared).make()
-    with pytest.raises(UserError, match="split=val"):
-        PackedClasses(split="train", most=1, **shared).make()
 
 
 def test_a_listing_that_states_no_class_stays_and_one_set_aside_takes_its_picture_along(tmp_path, monkeypatch):
