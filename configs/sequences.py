@@ -6,18 +6,20 @@ from typing import Any
 import chz
 
 from data.pipeline import Buckets, Loader
-from data.sequence_file import SequenceFile
+from data.prefixes import Prefixes
+from data.sequence_file import LENGTH, SequenceFile
 from data.splits import ByUser
 from data.transforms.history import NextTargets, UniformNegatives
 from data.transforms.target_counts import TargetCounts
 from modules.sequential.mixture import Mixture, Relation
 from modules.sequential.sasrec import SASRec
 from modules.sequential.sasrec_content import SASRecContent
+from modules.sequential.word_pairs import WordPairs
 from train.evaluators import Evaluator, RankItems, Slice
 from train.experiment import EarlyStop, Experiment
 from train.floors import RankFloors
 from train.init_from import InitFrom
-from train.item_knowledge import RelatedItems, WordVectors
+from train.item_knowledge import PairFacts, RelatedItems, WordVectors
 from train.metrics.ranking import NDCG, HitRate
 from train.optim import Optimizer
 from train.pipeline import Pipeline, Train
@@ -145,17 +147,21 @@ def _weights(stages: tuple[str, ...]) -> tuple[InitFrom, ...]:
 
 
 def by_words_of(other: str, *, path: str) -> Pipeline:
-    """What to make of words is learned from one catalogue's users, and ranks another catalogue by its words alone."""
-    relations = {"words": Relation(newest=10), "phrases": Relation(newest=10, decay=0.5)}
-    fitted = mixture(other, parts={}, relations=relations, max_len=50).stages["mixture"]
-    assert isinstance(fitted, Train)
-    there = fitted.experiment
-    start = (InitFrom(workdir="@there"), RelatedItems(source=SequenceFile(path=path), texts=path))
+    """How an item follows another is learned from one catalogue's users by words, and ranks another catalogue."""
+    there = Experiment(
+        model=WordPairs(),
+        task=RankNext(),
+        source=Prefixes(of=SequenceFile(path=other, split="valid", max_len=LENGTH)),
+        loader=Loader(batch_size=256),
+        optimizer=Optimizer(algorithm="adamw", lr=0.02, lr_schedule="cosine", weight_decay=0.01),
+        init_from=PairFacts(path=other),
+        steps=600,
+    )
     here = chz.replace(
         there,
-        source=SequenceFile(path=path, split="valid"),
-        evals=ranking(path, max_len=50, every=None),
-        init_from=Several(of=start),
+        source=SequenceFile(path=path, split="valid", max_len=LENGTH),
+        evals=ranking(path, max_len=LENGTH, every=None),
+        init_from=Several(of=(InitFrom(workdir="@there"), PairFacts(path=path))),
         steps=0,
     )
     return Pipeline(stages={"there": Train(experiment=there), "here": Train(experiment=here)})

@@ -2,9 +2,9 @@
 
 ADLOOM_DATA=... python -m train configs/zero_shot_toys.py --workdir runs/zero_shot_toys
 
-No vector of an item is learned and nothing is known of who bought which toy but the history in the request: the lists
-are cosines of words of Toys' own table, and only how cosines, phrases and age weigh comes from Beauty. "here" has the
-model's figures as valid/ and the floors' as floor/, tfidf among them. Figures: docs/sequences.md.
+No vector of an item is learned and nothing is known of who bought which toy but the history in the request: what is
+given are cosines of Toys' own words and who is nearest by them, and only what to make of these comes from Beauty.
+"here" has the model's figures as valid/ and the floors' as floor/, tfidf among them. Figures: docs/sequences.md.
 """
 
 from configs.sequences import by_words_of, folder

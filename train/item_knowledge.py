@@ -6,6 +6,7 @@ Everything is computed from a sequence folder: words from items.tsv, counts from
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chz
@@ -18,6 +19,7 @@ from data.paths import expand
 from data.sequence_file import SequenceFile
 from data.sources import SourceConfig
 from data.whole_histories import popular_first, sequences_of
+from data.word_pairs import pair_facts
 from train.floors import Floors
 from train.init_from import STATS, LoadReport, Start, placed
 from train.linear_next import LinearNext
@@ -122,6 +124,25 @@ class RelatedItems(_Fills):
             words = tfidf(read_texts(expand(self.texts), rows=rows), pairs=name == "phrases")[0]
             return lambda part: (words[part] @ words.T).toarray()
         raise UserError(f"no relation {name!r}; there are transitions, words, phrases and linear")
+
+
+@chz.chz
+class PairFacts(_Fills):
+    """The nearest items by words of each item, and what the words of the two say, for `WordPairs`."""
+
+    path: str = chz.field(doc="sequence folder with items.tsv; may begin with $NAME")
+
+    @property
+    def origin(self) -> str:
+        return f"the words of {self.path}, two by two"
+
+    def values(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+        if not {"items", "facts"} <= shapes.keys():
+            raise UserError("init_from facts of pairs: the model has no lists with facts; use WordPairs")
+        rows, listed = shapes["items"]
+        read = partial(read_texts, expand(self.path), rows=rows)
+        items, facts = pair_facts(read(columns=("title",)), read(columns=("categories", "genres")), listed=listed)
+        return {"items": items, "facts": facts}
 
 
 def strongest(block: Block, *, count: int, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
