@@ -18,11 +18,13 @@ FACTS = (*COSINES, *(f"{name}: {way}" for name in RANKED for way in ("its place"
 """Cosines, and logs of places: that of the listed item among all by nearness to the item, and the other way round."""
 DIRECTIONS = 128
 LETTERS = 4
+DECIMALS = 5
+"""Of a cosine: what differs by rounding alone is as near."""
 BLOCK = 512
 
 
 def pair_facts(titles: list[str], categories: list[str], *, listed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Items [rows, listed], 0 past the end, and their facts [rows, listed, len(FACTS)]: cosines, and places from 0 to 1."""
+    """Items [rows, listed], 0 past the end, and their facts [rows, listed, len(FACTS)], which lie within 0 and 1."""
     rows = len(titles)
     spaces = _spaces(titles, categories)
     order = np.argsort(np.array([f"{a} {b}" for a, b in zip(titles, categories, strict=True)]), kind="stable")
@@ -87,7 +89,7 @@ def _rows(space: sp.csr_array | np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, space.shape[0], BLOCK):
         product = space[start : start + BLOCK] @ space.T
         dense = product.toarray() if sp.issparse(product) else product
-        yield from enumerate(np.asarray(dense, np.float32), start)
+        yield from enumerate(np.round(np.asarray(dense, np.float32), DECIMALS), start)
 
 
 def _nearest(spaces: tuple[sp.csr_array | np.ndarray, ...], *, count: int, order: np.ndarray) -> np.ndarray:

@@ -46,12 +46,12 @@ class WordPairsModel(Model):
     def __call__(self, batch: Batch, *, rngs: nnx.Rngs | None = None) -> Outputs:
         """scores [b,v]; those of ids that are no items are the lowest."""
         history, length = batch[self.history], batch[f"{self.history}/length"]
-        place = length[:, None] - 1 - jnp.arange(self.newest)
-        ids = jnp.where(place >= 0, jnp.take_along_axis(history, jnp.maximum(place, 0), axis=1), 0)
+        place = length[:, None] - 1 - jnp.arange(self.newest)[None]
+        ids = jnp.take_along_axis(history, jnp.maximum(place, 0), axis=1)
         items = self.items[...][ids]
-        pair = self.mlp(self.facts[...][ids].astype(jnp.float32), rngs=rngs)[..., 0] + self.age[...][:, None]
-        weight = jnp.where(items >= FIRST, jnp.exp(pair), 0)
+        pair = self.mlp(self.facts[...][ids].astype(jnp.float32), rngs=rngs)[..., 0] + self.age[...][None, :, None]
+        weight = jnp.where((place >= 0)[..., None] & (items >= FIRST), jnp.exp(pair), 0)
         rows = jnp.arange(history.shape[0])[:, None, None]
         total = jnp.zeros((history.shape[0], self.size)).at[rows, items].add(weight)
         scores = jnp.log(jnp.exp(self.floor[...]) + total)
-        return {"scores": jnp.where(jnp.arange(self.size) >= FIRST, scores, HIDDEN)}
+        return {"scores": jnp.where((jnp.arange(self.size) >= FIRST)[None], scores, HIDDEN)}

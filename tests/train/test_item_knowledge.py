@@ -7,9 +7,10 @@ from data.errors import UserError
 from data.item_texts import read_texts, tfidf, vectors
 from data.sequence_file import SequenceFile
 from data.whole_histories import sequences_of
+from data.word_pairs import FACTS, pair_facts
 from tests.train.test_floors import ITEMS, LINES
 from train.floors import Floors
-from train.item_knowledge import RelatedItems, WordVectors, strongest
+from train.item_knowledge import PairFacts, RelatedItems, WordVectors, strongest
 from train.linear_next import LinearNext
 
 ROWS, LISTED = 8, 3
@@ -99,6 +100,15 @@ def test_words_of_two_catalogues_span_one_space(folder, tmp_path):
         np.testing.assert_allclose(value, expected, atol=1e-6)
 
 
+def test_facts_of_pairs_are_those_of_titles_and_categories(folder):
+    found = PairFacts(path=str(folder)).values({"items": (ROWS, LISTED), "facts": (ROWS, LISTED, len(FACTS))})
+    titles, categories = (read_texts(folder, rows=ROWS, columns=(name,)) for name in ("title", "categories"))
+    items, facts = pair_facts(titles, categories, listed=LISTED)
+    assert items.any() and any(titles) and any(categories)
+    np.testing.assert_array_equal(found["items"], items)
+    np.testing.assert_array_equal(found["facts"], facts)
+
+
 def test_what_fits_no_model_is_refused(folder):
     lists = {"related/words/items": (ROWS, LISTED)}
     with pytest.raises(UserError, match="the model has no lists of them; use Mixture with relations"):
@@ -111,6 +121,11 @@ def test_what_fits_no_model_is_refused(folder):
         related(folder).values({"related/transitions/items": (ROWS, 8)})
     with pytest.raises(UserError, match="the model takes no given vectors; use SASRecContent"):
         WordVectors(path=str(folder)).values(lists)
+    with pytest.raises(UserError, match="the model has no lists with facts; use WordPairs"):
+        PairFacts(path=str(folder)).values(lists)
+    fewer = {"items": np.zeros((ROWS, LISTED), np.int32), "facts": np.zeros((ROWS, LISTED, 3))}
+    with pytest.raises(UserError, match=r"gives facts of \(8, 3, 16\), the model has \(8, 3, 3\)"):
+        PairFacts(path=str(folder)).apply({"stats": fewer, "params": {}})
     other = {"related/transitions/items": np.zeros((ROWS, LISTED)), "related/transitions/weights": np.zeros((ROWS, 1))}
     with pytest.raises(UserError, match=r"gives related/transitions/weights of \(8, 3\), the model has \(8, 1\)"):
         related(folder).apply({"stats": other, "params": {}})
