@@ -155,7 +155,7 @@ def by_words_of(other: str, *, path: str) -> Pipeline:
         loader=Loader(batch_size=256),
         optimizer=Optimizer(algorithm="adamw", lr=0.02, lr_schedule="cosine", weight_decay=0.01),
         init_from=PairFacts(path=other),
-        steps=600,
+        steps=1500,
     )
     here = chz.replace(
         there,

@@ -55,7 +55,7 @@ def _spaces(titles: list[str], categories: list[str]) -> dict[str, sp.csr_array 
     """Rows of length 1, or of zeros, in which nearness is a product."""
     both = [f"{title} {category}" for title, category in zip(titles, categories, strict=True)]
     words = tfidf(both)[0]
-    directions = min(DIRECTIONS, min(words.shape) - 1)
+    directions = max(1, min(DIRECTIONS, min(words.shape) - 1))
     return {
         "words": words,
         "phrases": tfidf(both, pairs=True)[0],

@@ -29,7 +29,7 @@ LISTS = re.compile(r"(?:^|/)related/(\w+)/items$")
 BLOCK = 512
 
 
-class _Fills(Start):
+class Fills(Start):
     """A start that fills some of the state's running statistics and leaves all else as it is."""
 
     def values(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -56,7 +56,7 @@ class _Fills(Start):
 
 
 @chz.chz
-class WordVectors(_Fills):
+class WordVectors(Fills):
     """Leading directions of TF-IDF for every `content/vectors` of the model."""
 
     path: str = chz.field(doc="sequence folder with items.tsv; may begin with $NAME")
@@ -78,7 +78,7 @@ class WordVectors(_Fills):
 
 
 @chz.chz
-class RelatedItems(_Fills):
+class RelatedItems(Fills):
     """The strongest relations of each item for a model's lists `related/<name>`.
 
     transitions  the floors' counts
@@ -127,7 +127,7 @@ class RelatedItems(_Fills):
 
 
 @chz.chz
-class PairFacts(_Fills):
+class PairFacts(Fills):
     """The nearest items by words of each item, and what the words of the two say, for `WordPairs`."""
 
     path: str = chz.field(doc="sequence folder with items.tsv; may begin with $NAME")

@@ -14,6 +14,7 @@ import numpy as np
 
 from train.command import read_config
 from train.experiment import Experiment
+from train.item_knowledge import Fills
 from train.pipeline import Pipeline
 from train.pipeline import Train as TrainStage
 from train.program import Program
@@ -47,6 +48,8 @@ def shrunk(stored: Any) -> Any:
         out["depth"] = 1  # a block compiles as long as the one before it
     if "batch_size" in out:
         out["batch_size"] = ROWS
+    if isinstance(out.get("warmup_steps"), int):
+        out["warmup_steps"] = min(out["warmup_steps"], STEPS)
     if "prefetch" in out:
         out["prefetch"] = 0
     if "buckets" in out:
@@ -117,6 +120,8 @@ def trained(name: str, path: Path) -> dict[str, Any]:
     c = case(name, path)
     with jax.set_mesh(c.on_four.mesh):
         state = c.on_four.init(c.experiment.seed)
+        if isinstance(c.experiment.init_from, Fills):  # without its lists a model has nothing to learn from
+            state, _ = c.experiment.init_from.apply(state)
         start = jax.tree.map(lambda a: a.copy(), state)
         losses = []
         for _ in range(STEPS):
