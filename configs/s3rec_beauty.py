@@ -5,7 +5,7 @@ ADLOOM_DATA=... python -m train configs/s3rec_beauty.py --workdir runs/s3rec_bea
 "scratch" is configs/sasrec_beauty.py, "tuned" the same from the pre-trained encoder. Attributes are three levels of an
 item's category; the brand, the paper's other attribute, is in no column here. The paper pre-trains for 100 passes, here
 are 17.
-No full run is recorded yet.
+Figures: docs/sequences.md.
 """
 
 from configs import sasrec_beauty
