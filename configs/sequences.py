@@ -1,13 +1,14 @@
 """What the configs of published sequence files share: leave-last-two, full ranking, floors by the same evaluator."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import chz
 
 from data.pipeline import Buckets, Loader
 from data.prefixes import Prefixes
 from data.sequence_file import LENGTH, SequenceFile
+from data.sources import SourceConfig
 from data.splits import ByUser
 from data.transforms.history import NextTargets, UniformNegatives
 from data.transforms.target_counts import TargetCounts
@@ -76,6 +77,19 @@ def amazon(name: str, *, seed: int = 0) -> Experiment:
     )
 
 
+def word_pairs(path: str, *, split: Literal["train", "valid"] = "train") -> Experiment:
+    """How an item follows another by words, from every beginning of every history."""
+    return Experiment(
+        model=WordPairs(),
+        task=RankNext(),
+        source=Prefixes(of=SequenceFile(path=path, split=split)),
+        loader=Loader(batch_size=256),
+        optimizer=Optimizer(algorithm="adamw", lr=0.02, lr_schedule="cosine", weight_decay=0.01),
+        init_from=PairFacts(path=path),
+        steps=1500,
+    )
+
+
 def amazon_relations() -> Mapping[str, Relation]:
     return {"transitions": Relation(), "words": Relation(newest=10), "phrases": Relation(newest=10, decay=0.5)}
 
@@ -129,13 +143,20 @@ def mixture(path: str, *, parts: Mapping[str, Experiment], relations: Mapping[st
         steps=100,
     )
     again = {
-        f"{name}_again": chz.replace(part, source=chz.replace(part.source, split="valid"), evals={}, early_stop=None)
+        f"{name}_again": chz.replace(part, source=_whole(part.source), evals={}, early_stop=None)
         for name, part in parts.items()
     }
     start = (InitFrom(workdir="@mixture"), *_weights(tuple(again)), RelatedItems(source=valid, texts=path))
     final = chz.replace(fitted, source=valid, evals={}, init_from=Several(of=start), steps=0)
     experiments = {**parts, "mixture": fitted, **again, "final": final}
     return Pipeline(stages={name: Train(experiment=experiment) for name, experiment in experiments.items()})
+
+
+def _whole(source: SourceConfig) -> SourceConfig:
+    """The same rows of the whole file, validation targets included."""
+    if isinstance(source, Prefixes):
+        return chz.replace(source, of=_whole(source.of))
+    return chz.replace(source, split="valid")
 
 
 def _weights(stages: tuple[str, ...]) -> tuple[InitFrom, ...]:
@@ -148,18 +169,10 @@ def _weights(stages: tuple[str, ...]) -> tuple[InitFrom, ...]:
 
 def by_words_of(other: str, *, path: str) -> Pipeline:
     """How an item follows another is learned from one catalogue's users by words, and ranks another catalogue."""
-    there = Experiment(
-        model=WordPairs(),
-        task=RankNext(),
-        source=Prefixes(of=SequenceFile(path=other, split="valid", max_len=LENGTH)),
-        loader=Loader(batch_size=256),
-        optimizer=Optimizer(algorithm="adamw", lr=0.02, lr_schedule="cosine", weight_decay=0.01),
-        init_from=PairFacts(path=other),
-        steps=1500,
-    )
+    there = word_pairs(other, split="valid")
     here = chz.replace(
         there,
-        source=SequenceFile(path=path, split="valid", max_len=LENGTH),
+        source=SequenceFile(path=path, split="valid"),
         evals=ranking(path, max_len=LENGTH, every=None),
         init_from=Several(of=(InitFrom(workdir="@there"), PairFacts(path=path))),
         steps=0,

@@ -2,11 +2,11 @@
 
     s(j | h) = sum_m a_m log p_m(j | h) + sum_r b_r log(1 + c_r s_r(j | h; d_r))
 
-p_m is the softmax of model m over the catalogue, s_r the sum over the newest items of h of what relation r (transition
-counts, words, ...) gives to j, an item counting d_r of the next newer one. A pool of this form is Genest & Zidek's
-(Statistical Science 1986, "logarithmic opinion pool"); the logarithm of counts makes a relation a likelihood too. The
-parts stay as they were trained (`optimizer.lr_scale` of 0): only a, b, c and d are fitted, on rows that the parts have
-not seen.
+p_m is the softmax of model m over the catalogue (of its scores, where it has those, or of its last state with its
+items), s_r the sum over the newest items of h of what relation r (transition counts, words, ...) gives to j, an item
+counting d_r of the next newer one. A pool of this form is Genest & Zidek's (Statistical Science 1986, "logarithmic
+opinion pool"); the logarithm of counts makes a relation a likelihood too. The parts stay as they were trained
+(`optimizer.lr_scale` of 0): only a, b, c and d are fitted, on rows that the parts have not seen.
 """
 
 from collections.abc import Mapping
@@ -75,7 +75,8 @@ class MixtureModel(Model):
         for index, model in enumerate(self.models):
             # Without rngs: the parts are as they serve, whatever is fitted around them.
             outputs = model(batch)
-            logits = jnp.where(item, outputs["last"] @ outputs["items"].T, HIDDEN)
+            logits = outputs["scores"] if "scores" in outputs else outputs["last"] @ outputs["items"].T
+            logits = jnp.where(item, logits, HIDDEN)
             assert self.of_models is not None
             scores += self.of_models[index] * jax.nn.log_softmax(logits.astype(jnp.float32))
         for index, relation in enumerate(self.related.values()):

@@ -12,6 +12,7 @@ from modules.layers.given import Given, Related
 from modules.sequential.mixture import Mixture, Relation
 from modules.sequential.sasrec import SASRec
 from modules.sequential.sasrec_content import SASRecContent
+from modules.sequential.word_pairs import WordPairs
 from train.tasks.rank_next import RankNext
 
 V, T = 13, 5
@@ -64,6 +65,18 @@ def test_a_mixture_is_the_weighted_sum_of_log_likelihoods(rng, related):
         logits = np.asarray(out["last"] @ out["items"].T)[:, 2:].astype(np.float64)
         expected = expected + weight * (logits - np.log(np.exp(logits).sum(1, keepdims=True)))
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_that_scores_the_catalogue_itself_enters_by_its_scores(rng):
+    model = Mixture(models=(SASRec(dim=8, depth=1), WordPairs(listed=3))).make(FEATURES, rngs=nnx.Rngs(0))
+    pairs = model.models[1]
+    pairs.items[...] = rng.integers(2, V, (V, 3)).astype(np.int32)
+    pairs.facts[...] = rng.random((V, 3, 16)).astype(np.float16)
+    model.of_models[...] = np.array([0.0, 0.6], np.float32)
+    alone = np.asarray(called(pairs)["scores"])[:, 2:].astype(np.float64)
+    expected = 0.6 * (alone - np.log(np.exp(alone).sum(1, keepdims=True)))
+    assert np.ptp(expected[:2], axis=1).min() > 0.1
+    np.testing.assert_allclose(np.asarray(called(model)["scores"])[:, 2:], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_given_is_saved_but_no_parameter():
