@@ -24,7 +24,7 @@ BLOCK = 512
 
 
 def pair_facts(titles: list[str], categories: list[str], *, listed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Items [rows, listed], 0 past the end, and their facts [rows, listed, len(FACTS)], which lie within 0 and 1."""
+    """Items [rows, listed], 0 past the end, and their facts [rows, listed, len(FACTS)], all within -1 and 1."""
     rows = len(titles)
     spaces = _spaces(titles, categories)
     order = np.argsort(np.array([f"{a} {b}" for a, b in zip(titles, categories, strict=True)]), kind="stable")
