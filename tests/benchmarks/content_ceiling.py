@@ -7,7 +7,9 @@ Scores the test period by the click law with what is known of an item: "ids" its
 "content" also its style, appeal, quality and attributes, which pictures and words show. "ids" takes the mean style of
 the brand, "no brand" none. Nobody knows an item's luck. A tower that has to learn the users from a log may gain more by
 content than this ideal reader, or less: with --tower, DIN of configs/what_it_buys.py is trained by ids alone and with
-what "content" knows of an item as its vector, which no encoder can better. Half a minute, with --tower three more.
+what "content" knows of an item as its vector, which no encoder can better; and DIN of configs/learn_buys_mall.py, of
+whose people some are guests, with the same, with what there is to know of a person, and with both. Half a minute; a
+quarter of an hour with --tower.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from configs import learn_buys_mall
 from configs.what_it_buys import click_stage, gain
 from data.features import FIRST
 from data.mall.build import build
@@ -25,7 +28,9 @@ from data.mall.exposure import click_probability
 from data.mall.latents import ATTRIBUTES, Catalogue
 from data.mall.options import mall_of
 from data.mall.truth import auc
-from data.mall.users import users
+from data.mall.users import everyone, users
+from modules.behavior.din import DIN
+from modules.layers.embedding import Embedding
 from train.pipeline import Pipeline, run_pipeline
 
 TAIL = 10
@@ -80,20 +85,44 @@ def latents(shop: Catalogue) -> np.ndarray:
     return np.concatenate(known, axis=1).astype(np.float32)
 
 
+def tastes(mall: Mall, *, shop: Catalogue) -> np.ndarray:
+    """What there is to know of each person: interests by leaf, the style wished for there, favourites, price."""
+    block = everyone(mall, shop=shop)
+    leaves = np.zeros((len(block), shop.leaves))
+    np.add.at(leaves, (np.arange(len(block))[:, None], block.leaf), block.before)
+    each = [np.eye(n)[block.favourite[:, k]] for k, n in enumerate(ATTRIBUTES.values())]
+    known = (leaves, block.wish.reshape(len(block), -1), *each, block.price[:, None], block.thrift[:, None])
+    return np.concatenate(known, axis=1).astype(np.float32)
+
+
 def towers(workdir: Path) -> None:
-    shop = build(Mall()).shop
+    mall = Mall()
+    built = build(mall)
     workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / "latents.npz"
-    np.savez(path, id=FIRST + np.arange(len(shop)), vector=latents(shop))
-    rows = {"ids": click_stage(content=None), "latents": click_stage(content=str(path))}
+    items, people = workdir / "latents.npz", workdir / "tastes.npz"
+    np.savez(items, id=FIRST + np.arange(len(built.shop)), vector=latents(built.shop))
+    visitor = built.log.requests["user"]
+    np.savez(people, id=FIRST + np.arange(len(visitor)), vector=tastes(mall, shop=built.shop)[visitor])
+    rows = {"ids": click_stage(content=None), "latents": click_stage(content=str(items))}
     title = "What the latents themselves buy DIN: all rows, listings that arrived later, and the tail"
     run_pipeline(Pipeline(stages={**rows, "gain": gain(title, rows)}), workdir=workdir / "towers")
+    din = DIN(product=True, embedding=Embedding(widths={"content": 32}))
+    given = {"ids": (None, None), "listings": (items, None), "people": (None, people), "both": (items, people)}
+    of_people = {
+        name: learn_buys_mall.click_stage(
+            din if vectors else DIN(product=True),
+            items=str(vectors) if vectors else None,
+            people=str(persons) if persons else None,
+        )
+        for name, (vectors, persons) in given.items()
+    }
+    run_pipeline(learn_buys_mall.vectors_buy(of_people, encoder={}), workdir=workdir / "guests")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--tower", type=Path, metavar="WORKDIR", help="train DIN on the default mall instead")
+    parser.add_argument("--tower", type=Path, metavar="WORKDIR", help="train DIN on the default mall")
     parser.add_argument("options", nargs="*", help="of the mall")
     arguments = parser.parse_args()
     if arguments.tower is None:
