@@ -14,7 +14,6 @@ quarter of an hour with --tower.
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +132,7 @@ def main() -> None:
         towers(arguments.tower)
 
 
-def of_one_who_knows(options: Sequence[str], *, file: Path | None) -> None:
+def of_one_who_knows(options: list[str], *, file: Path | None) -> None:
     found = ceilings(mall_of(options))
     for where, figures in found.items():
         more = figures["content"] - figures["ids"]
