@@ -33,7 +33,7 @@ from train.pipeline import Compare, Pipeline, Stage, Train
 
 DROPOUT = IdDropout(rates={"item": 0.1, "history": 0.1, "user": 0.1})
 STEPS = 530
-"""Just under a pass over the rows of who is no guest: in the second one a tower falls back at first (docs/people.md)."""
+"""Just under a pass over the rows of who is no guest: early in the second one a tower is worse (docs/people.md)."""
 ITEMS, PEOPLE = "@items/vectors", "@people/vectors"
 METRICS = ("test/auc", "test/guests/auc", "test/cold/auc", "test/tail/auc", "test/logloss")
 
