@@ -75,5 +75,5 @@ def pair(*, vectors: str, picture_vectors: str) -> Experiment:
             lr_scale=((r"^language/tokens/", 10.0),),
         ),
         evals={name: evaluator for name, evaluator in plain.evals.items() if name != "names"},
-        steps=2000,
+        steps=1200,
     )
