@@ -1,7 +1,8 @@
 """What the words of two items say of the pair: cosines of their titles and categories, and who is nearer to whom.
 
 For each item the `listed` nearest by words, and of each such pair the FACTS. Of what an item's number is, or of who
-bought what, nothing is read; where a list ends among equals, the texts' alphabetical order decides.
+bought what, nothing is read; where a list ends among equals, the texts' alphabetical order decides, and among equal
+texts, whose facts are equal too, that of the table.
 """
 
 from collections.abc import Iterator
