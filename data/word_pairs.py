@@ -6,12 +6,14 @@ texts, whose facts are equal too, that of the table.
 """
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 
 from data.features import FIRST
 from data.item_texts import WORD, tfidf, vectors
+from data.strongest import BLOCK, strongest
 
 COSINES = ("words", "phrases", "title words", "title phrases", "categories", "first words", "letters", "directions")
 RANKED = ("words", "phrases", "title words", "directions")
@@ -21,7 +23,8 @@ DIRECTIONS = 128
 LETTERS = 4
 DECIMALS = 5
 """Of a cosine: what differs by rounding alone is as near."""
-BLOCK = 512
+Space: TypeAlias = sp.csr_array | np.ndarray
+"""Rows of length 1, or of zeros, in which nearness is a product."""
 
 
 def pair_facts(titles: list[str], categories: list[str], *, listed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,8 +32,7 @@ def pair_facts(titles: list[str], categories: list[str], *, listed: int) -> tupl
     rows = len(titles)
     spaces = _spaces(titles, categories)
     order = np.argsort(np.array([f"{a} {b}" for a, b in zip(titles, categories, strict=True)]), kind="stable")
-    near = spaces["words"], spaces["phrases"]
-    items = _nearest(near, count=min(listed, rows - 1), order=order)
+    items = _nearest(spaces["words"], spaces["phrases"], count=min(listed, rows - 1), order=order)
     items = np.pad(items, ((0, 0), (0, listed - items.shape[1])))
     facts = np.zeros((rows, listed, len(FACTS)), np.float32)
     # Pairs by the listed item: where each item stands in others' lists.
@@ -52,8 +54,7 @@ def pair_facts(titles: list[str], categories: list[str], *, listed: int) -> tupl
     return items, facts
 
 
-def _spaces(titles: list[str], categories: list[str]) -> dict[str, sp.csr_array | np.ndarray]:
-    """Rows of length 1, or of zeros, in which nearness is a product."""
+def _spaces(titles: list[str], categories: list[str]) -> dict[str, Space]:
     both = [f"{title} {category}" for title, category in zip(titles, categories, strict=True)]
     words = tfidf(both)[0]
     directions = max(1, min(DIRECTIONS, min(words.shape) - 1))
@@ -86,23 +87,21 @@ def _letters(title: str) -> str:
     return " ".join(text[at : at + LETTERS] for at in range(max(1, len(text) - LETTERS + 1)))
 
 
-def _rows(space: sp.csr_array | np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _cosines(space: Space, part: slice) -> np.ndarray:
+    product = space[part] @ space.T
+    dense = product if isinstance(product, np.ndarray) else product.toarray()
+    return np.round(np.asarray(dense, np.float32), DECIMALS)
+
+
+def _rows(space: Space) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, space.shape[0], BLOCK):
-        product = space[start : start + BLOCK] @ space.T
-        dense = product.toarray() if sp.issparse(product) else product
-        yield from enumerate(np.round(np.asarray(dense, np.float32), DECIMALS), start)
+        yield from enumerate(_cosines(space, slice(start, start + BLOCK)), start)
 
 
-def _nearest(spaces: tuple[sp.csr_array | np.ndarray, ...], *, count: int, order: np.ndarray) -> np.ndarray:
+def _nearest(words: Space, phrases: Space, *, count: int, order: np.ndarray) -> np.ndarray:
     """The items of the highest sums of cosines, nearest first; 0 where none is left that has a word in common."""
-    found = np.zeros((spaces[0].shape[0], count), np.int32)
-    for parts in zip(*(_rows(space) for space in spaces), strict=True):
-        row = parts[0][0]
-        cosine = sum(values for _, values in parts)
-        cosine[:FIRST], cosine[row] = 0, 0
-        best = order[np.argsort(-cosine[order], kind="stable")[:count]]
-        found[row] = np.where(cosine[best] > 0, best, 0)
-    return found
+    found, cosine = strongest(lambda part: _cosines(words, part) + _cosines(phrases, part), count=count, order=order)
+    return np.take_along_axis(found, np.argsort(-cosine, axis=1, kind="stable"), axis=1)
 
 
 def _place(climbing: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ Everything is computed from a sequence folder: words from items.tsv, counts from
 """
 
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,20 +12,18 @@ import chz
 import numpy as np
 
 from data.errors import UserError
-from data.features import FIRST
 from data.item_texts import read_texts, tfidf, vectors
 from data.paths import expand
 from data.sequence_file import SequenceFile
 from data.sources import SourceConfig
+from data.strongest import Block, strongest
 from data.whole_histories import popular_first, sequences_of
 from data.word_pairs import pair_facts
 from train.floors import Floors
 from train.init_from import STATS, LoadReport, Start, placed
 from train.linear_next import LinearNext
 
-Block = Callable[[slice], np.ndarray]
 LISTS = re.compile(r"(?:^|/)related/(\w+)/items$")
-BLOCK = 512
 
 
 class Fills(Start):
@@ -143,28 +140,3 @@ class PairFacts(Fills):
         read = partial(read_texts, expand(self.path), rows=rows)
         items, facts = pair_facts(read(columns=("title",)), read(columns=("categories", "genres")), listed=listed)
         return {"items": items, "facts": facts}
-
-
-def strongest(block: Block, *, count: int, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and values [rows, count] of the highest positive entries of each row but its own; 0 past the end.
-
-    `order` names all rows; of entries that tie where the list ends those stay that come first in it.
-    """
-    rows = len(order)
-    if count >= rows:
-        raise UserError(f"lists of {count} are longer than the catalogue of {rows - FIRST} items; lower `listed`")
-    ids = np.zeros((rows, count), np.int32)
-    weights = np.zeros((rows, count), np.float32)
-    for start in range(0, rows, BLOCK):
-        part = slice(start, min(start + BLOCK, rows))
-        values = np.array(block(part))
-        values[np.arange(len(values)), np.arange(part.start, part.stop)] = 0
-        values[:, :FIRST] = 0
-        values = values[:, order]
-        last = np.partition(values, rows - count, axis=1)[:, rows - count, None]
-        above, ties = values > last, values == last
-        room = count - above.sum(axis=1, keepdims=True)
-        kept = np.nonzero(above | (ties & (np.cumsum(ties, axis=1) <= room)))[1].reshape(len(values), count)
-        found = np.maximum(np.take_along_axis(values, kept, axis=1), 0)
-        weights[part], ids[part] = found, np.where(found > 0, order[kept], 0)
-    return ids, weights

@@ -6,11 +6,12 @@ import pytest
 from data.errors import UserError
 from data.item_texts import read_texts, tfidf, vectors
 from data.sequence_file import SequenceFile
+from data.strongest import strongest
 from data.whole_histories import sequences_of
 from data.word_pairs import FACTS, pair_facts
 from tests.train.test_floors import ITEMS, LINES
 from train.floors import Floors
-from train.item_knowledge import PairFacts, RelatedItems, WordVectors, strongest
+from train.item_knowledge import PairFacts, RelatedItems, WordVectors
 from train.linear_next import LinearNext
 
 ROWS, LISTED = 8, 3
@@ -37,7 +38,7 @@ def by_hand(values, *, count):
 
 
 def test_lists_are_the_strongest_relations_but_an_item_s_own(rng, monkeypatch):
-    monkeypatch.setattr("train.item_knowledge.BLOCK", 4)
+    monkeypatch.setattr("data.strongest.BLOCK", 4)
     values = rng.normal(size=(11, 11)) - 0.8  # not all rows have as many that are positive
     before = values.copy()
     ids, weights = strongest(lambda part: values[part], count=4, order=rng.permutation(11))
