@@ -88,3 +88,14 @@ def test_other_numbers_give_the_same_pairs(found, rng):
 def test_lists_longer_than_the_catalogue_end_in_nothing():
     items, facts = pair_facts(TITLES, CATEGORIES, listed=20)
     assert items.shape == (ROWS, 20) and not items[:, ROWS:].any() and not facts[:, ROWS:].any()
+
+
+def test_order_of_words_and_beginnings_of_paths_matter():
+    titles = ["", "", "red big box", "box big red", "red big box lid", "tin lid", "kite"]
+    categories = ["", "", "Home > Boxes", "Home > Boxes", "Home > Boxes", "Garden > Boxes", "Air"]
+    items, facts = pair_facts(titles, categories, listed=3)
+    words = products(tfidf([f"{a} {b}" for a, b in zip(titles, categories, strict=True)])[0])
+    assert words[2, 3] > words[2, 4] and items[2, :2].tolist() == [4, 3]  # the same words, but no phrase of them
+    assert facts[2, 0, FACTS.index("categories")] == pytest.approx(1)
+    there = items[5].tolist().index(4)
+    assert facts[5, there, FACTS.index("categories")] == 0  # boxes of another path
